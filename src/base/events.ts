@@ -1,0 +1,120 @@
+/**
+ * Everything that happens in a node, as one typed stream.
+ *
+ * Display, NDJSON log, status counters, trace and the chaos checkers all read
+ * this and nothing else.
+ */
+import type { FailureCode } from "./errors.ts";
+import type { PeerId, TaskId } from "./ids.ts";
+
+/** Where a finished task's result came from. */
+export type Source = "here" | "there" | "cached-here" | "cached-mesh";
+
+export type MeshEvent =
+  | {
+      readonly event: "peer-joined";
+      readonly peer: PeerId;
+      readonly name: string;
+      readonly slots: number;
+    }
+  | {
+      readonly event: "peer-left";
+      readonly peer: PeerId;
+      readonly name: string;
+      readonly reason: string;
+    }
+  | {
+      readonly event: "peer-refused";
+      readonly peer: PeerId;
+      readonly code: FailureCode;
+      readonly reason: string;
+    }
+  | {
+      readonly event: "task-queued";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly kind: string;
+      readonly label: string;
+      readonly stealable: boolean;
+    }
+  | {
+      readonly event: "task-started";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly peer: PeerId | undefined;
+      readonly attempt: number;
+    }
+  | {
+      readonly event: "task-requeued";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly peer: PeerId;
+      readonly attempt: number;
+      readonly reason: string;
+    }
+  | {
+      readonly event: "task-stale";
+      readonly task: TaskId;
+      readonly peer: PeerId;
+      readonly attempt: number;
+    }
+  | {
+      readonly event: "task-done";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly label: string;
+      readonly source: Source;
+      readonly peer: PeerId | undefined;
+      readonly exitCode: number;
+      readonly wallMs: number;
+    }
+  | {
+      readonly event: "task-fallback";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly label: string;
+      readonly reason: string;
+    }
+  | { readonly event: "task-cancelled"; readonly task: TaskId; readonly build: string }
+  | {
+      readonly event: "foreign-started";
+      readonly task: TaskId;
+      readonly owner: PeerId;
+      readonly label: string;
+    }
+  | {
+      readonly event: "foreign-done";
+      readonly task: TaskId;
+      readonly owner: PeerId;
+      readonly label: string;
+      readonly outcome: "accepted" | "refused" | "failed" | "cancelled";
+    }
+  | {
+      readonly event: "steal-asked";
+      readonly peer: PeerId;
+      readonly granted: number;
+      readonly rttMs: number;
+    }
+  | { readonly event: "log"; readonly level: "info" | "warn"; readonly message: string };
+
+export type Emit = (event: MeshEvent) => void;
+
+/** A place to say what happens, and to listen. Listeners run at once and must not throw. */
+export interface Events {
+  readonly emit: Emit;
+  /** Returns the call that stops listening. */
+  listen(listener: (event: MeshEvent) => void): () => void;
+}
+
+export function createEvents(): Events {
+  const listeners = new Set<(event: MeshEvent) => void>();
+  return {
+    emit(event) {
+      for (const listener of listeners) listener(event);
+    },
+    listen(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+  };
+}
