@@ -1,8 +1,24 @@
 /**
  * Folders as blobs: Directory messages of the Remote Execution API v2, and one Tree message that
  * carries them all, so that a whole input root is fetched in one go.
+ *
+ * Canonical form: every list of a Directory is sorted by the UTF-8 bytes of its names, and the
+ * Tree lists each distinct directory once, in the order in which a sorted depth-first walk leaves
+ * them. So equal inputs give equal bytes. Knows nothing about disks; `twin.ts` does.
  */
-import type { Digest } from "../base/digest.ts";
+import { type Digest, digestOf } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
+import {
+  compareNames,
+  type FileNode,
+  type FolderLink,
+  type FolderNode,
+  readFolder,
+  readTree,
+  type SymlinkNode,
+  writeFolder,
+  writeTree,
+} from "./tree-bytes.ts";
 
 /** One thing in an input root. Paths are absolute and normal: no `.`, `..`, `//` or trailing `/`. */
 export type TreeEntry =
@@ -14,3 +30,217 @@ export type TreeEntry =
     }
   | { readonly kind: "symlink"; readonly path: string; readonly target: string }
   | { readonly kind: "directory"; readonly path: string };
+
+/** Files, symlinks and directories of one tree, counted where they appear. */
+export const treeMaxEntries: number = 200_000;
+/** Names in a path. */
+export const treeMaxDepth: number = 64;
+/** Characters of all folder paths that a Tree may unfold to: bounds the memory, not the use. */
+const treeMaxPathChars = 64 * 1024 * 1024;
+const nameMaxBytes = 255;
+const targetMaxBytes = 4096;
+
+export interface EncodedTree {
+  /** Names the root Directory: the input root of an action. */
+  readonly root: Digest;
+  /** Names `treeBytes`. */
+  readonly tree: Digest;
+  readonly treeBytes: Uint8Array;
+}
+
+type Leaf = Exclude<TreeEntry, { readonly kind: "directory" }>;
+type Folder = Map<string, Leaf | Folder>;
+
+/**
+ * Encodes an input root. Folders above an entry are implied; the same entry twice is one entry.
+ * Codes: "malformed" when a path is not absolute and normal or two entries claim one path;
+ * "limit" past `treeMaxEntries` or `treeMaxDepth`.
+ */
+export function encodeTree(entries: readonly TreeEntry[]): EncodedTree {
+  const root: Folder = new Map();
+  const folders = new Map<string, Folder>([["", root]]);
+  for (const entry of entries) {
+    if (entry.kind === "directory") {
+      if (entry.path !== "/") folderAt(folders, entry.path);
+      continue;
+    }
+    const slash = entry.path.lastIndexOf("/");
+    const name = checkedName(entry.path.slice(slash + 1), entry.path);
+    if (slash < 0) throw malformed(`${quote(entry.path)} is not absolute`);
+    if (entry.kind === "symlink") checkTarget(entry);
+    const parent = folderAt(folders, entry.path.slice(0, slash));
+    const there = parent.get(name);
+    if (there === undefined) parent.set(name, entry);
+    else if (!isSame(there, entry)) throw malformed(`two things claim ${quote(entry.path)}`);
+  }
+  if (entries.length + folders.size > treeMaxEntries) {
+    throw new MeshError("limit", `an input tree has more than ${treeMaxEntries} entries`);
+  }
+  const children = new Map<Digest, Uint8Array>();
+  const rootBytes = encodeFolder(root, children);
+  const treeBytes = writeTree(rootBytes, [...children.values()]);
+  return { root: digestOf(rootBytes), tree: digestOf(treeBytes), treeBytes };
+}
+
+/** The folder of that path, made with its parents on first sight. */
+function folderAt(folders: Map<string, Folder>, path: string): Folder {
+  const known = folders.get(path);
+  if (known !== undefined) return known;
+  const slash = path.lastIndexOf("/");
+  const name = checkedName(path.slice(slash + 1), path);
+  if (slash < 0) throw malformed(`${quote(path)} is not absolute`);
+  // Counted before recursing, so that a path of a million slashes costs nothing.
+  if (path.length > treeMaxDepth && path.split("/").length - 1 >= treeMaxDepth) {
+    throw new MeshError("limit", `${quote(path)} is more than ${treeMaxDepth} folders deep`);
+  }
+  const parent = folderAt(folders, path.slice(0, slash));
+  const there = parent.get(name);
+  if (there !== undefined && !(there instanceof Map)) {
+    throw malformed(`${quote(path)} is a ${there.kind} and a folder`);
+  }
+  const folder: Folder = there ?? new Map();
+  parent.set(name, folder);
+  folders.set(path, folder);
+  return folder;
+}
+
+function isSame(there: Leaf | Folder, entry: Leaf): boolean {
+  if (there instanceof Map || there.kind !== entry.kind) return false;
+  return there.kind === "file" && entry.kind === "file"
+    ? there.digest === entry.digest && there.executable === entry.executable
+    : there.kind === "symlink" && entry.kind === "symlink" && there.target === entry.target;
+}
+
+function encodeFolder(folder: Folder, children: Map<Digest, Uint8Array>): Uint8Array {
+  const files: FileNode[] = [];
+  const folders: FolderLink[] = [];
+  const symlinks: SymlinkNode[] = [];
+  for (const name of [...folder.keys()].sort(compareNames)) {
+    const child = folder.get(name);
+    if (child instanceof Map) {
+      const bytes = encodeFolder(child, children);
+      const digest = digestOf(bytes);
+      if (!children.has(digest)) children.set(digest, bytes);
+      folders.push({ name, digest });
+    } else if (child?.kind === "file") {
+      files.push({ name, digest: child.digest, executable: child.executable });
+    } else if (child !== undefined) {
+      symlinks.push({ name, target: child.target });
+    }
+  }
+  return writeFolder({ files, folders, symlinks });
+}
+
+/**
+ * Reads a Tree whose root must be `root`. Every directory has been hashed and is the one its parent
+ * names; every name is one name; `encodeTree` of the answer gives the same root. Only empty folders
+ * are listed as such. Code "malformed", also for trees past the bounds: sharing one directory a
+ * thousand times is cheap to send and not to unfold.
+ */
+export function decodeTree(treeBytes: Uint8Array, root: Digest): readonly TreeEntry[] {
+  const parts = readTree(treeBytes, treeMaxEntries);
+  if (digestOf(parts.root) !== root) throw malformed("its root is not the one that was asked for");
+  const children = new Map<Digest, Uint8Array>();
+  for (const bytes of parts.children) children.set(digestOf(bytes), bytes);
+  const nodes = new Map<Digest, FolderNode>();
+  const entries: TreeEntry[] = [];
+  let visited = 0;
+  let visitedChars = 0;
+
+  function nodeOf(digest: Digest): FolderNode {
+    const known = nodes.get(digest);
+    if (known !== undefined) return known;
+    const bytes = digest === root ? parts.root : children.get(digest);
+    if (bytes === undefined) throw malformed(`directory ${digest} is not in it`);
+    const node = readFolder(bytes);
+    checkNames(node);
+    nodes.set(digest, node);
+    return node;
+  }
+
+  // A cycle cannot be built without breaking the hash; the depth bound would stop it regardless.
+  function unfold(node: FolderNode, path: string, depth: number): void {
+    const { files, folders, symlinks } = node;
+    visited += files.length + folders.length + symlinks.length;
+    if (visited > treeMaxEntries) throw malformed(`more than ${treeMaxEntries} entries`);
+    if (folders.length > 0 && depth + 1 >= treeMaxDepth) {
+      throw malformed(`more than ${treeMaxDepth} folders deep`);
+    }
+    for (const { name, digest, executable } of files) {
+      entries.push({ kind: "file", path: `${path}/${name}`, digest, executable });
+    }
+    for (const { name, target } of symlinks) {
+      entries.push({ kind: "symlink", path: `${path}/${name}`, target });
+    }
+    for (const { name, digest } of folders) {
+      const child = nodeOf(digest);
+      const below = `${path}/${name}`;
+      visitedChars += below.length * (1 + child.files.length + child.symlinks.length);
+      if (visitedChars > treeMaxPathChars) throw malformed("its paths are too long in all");
+      if (isEmpty(child)) entries.push({ kind: "directory", path: below });
+      else unfold(child, below, depth + 1);
+    }
+  }
+
+  unfold(nodeOf(root), "", 0);
+  if (nodes.size !== parts.children.length + 1) {
+    throw malformed("it holds directories twice, or ones that nothing names");
+  }
+  return entries;
+}
+
+function isEmpty({ files, folders, symlinks }: FolderNode): boolean {
+  return files.length + folders.length + symlinks.length === 0;
+}
+
+/** Every list sorted, and no name twice in any of them together. */
+function checkNames({ files, folders, symlinks }: FolderNode): void {
+  for (const list of [files, folders, symlinks]) {
+    let last: string | undefined;
+    for (const { name } of list) {
+      checkedName(name, name);
+      if (last !== undefined && compareNames(last, name) >= 0) {
+        throw malformed(`${quote(name)} is out of order or stands twice`);
+      }
+      last = name;
+    }
+  }
+  for (const link of symlinks) checkTarget(link);
+  const lists = [files, folders, symlinks].filter((list) => list.length > 0);
+  if (lists.length < 2) return;
+  const names = new Set<string>();
+  for (const list of lists) for (const { name } of list) names.add(name);
+  if (names.size !== files.length + folders.length + symlinks.length) {
+    throw malformed("a name stands twice in one directory");
+  }
+}
+
+function checkedName(name: string, path: string): string {
+  const bad =
+    name === "" ||
+    name === "." ||
+    name === ".." ||
+    name.includes("/") ||
+    name.includes("\0") ||
+    !name.isWellFormed() ||
+    (name.length * 3 > nameMaxBytes && Buffer.byteLength(name) > nameMaxBytes);
+  if (bad) throw malformed(`${quote(path)} is no absolute and normal path`);
+  return name;
+}
+
+function checkTarget({ target }: { readonly target: string }): void {
+  const bad =
+    target === "" ||
+    target.includes("\0") ||
+    !target.isWellFormed() ||
+    Buffer.byteLength(target) > targetMaxBytes;
+  if (bad) throw malformed(`${quote(target)} is no target of a symlink`);
+}
+
+function malformed(what: string): MeshError {
+  return new MeshError("malformed", `an input tree is malformed: ${what}`);
+}
+
+function quote(path: string): string {
+  return JSON.stringify(path.slice(0, 200));
+}

@@ -15,10 +15,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mesh/v1/mesh.proto.
  */
 export const file_mesh_v1_mesh: GenFile = /*@__PURE__*/
-  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEivwEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCSIjCgVMYWJlbBILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAkiWAoETG9hZBIOCgZxdWV1ZWQYASABKA0SEQoJc3RlYWxhYmxlGAIgASgNEg0KBXNsb3RzGAMgASgNEgwKBGJ1c3kYBCABKA0SEAoIc2VxdWVuY2UYBSABKAQiLwoMU3RlYWxSZXF1ZXN0EgwKBHJvb20YASABKA0SEQoJcGxhdGZvcm1zGAIgAygJIiwKClN0ZWFsR3JhbnQSHgoGZ3JhbnRzGAEgAygLMg4ubWVzaC52MS5HcmFudCLYAQoFR3JhbnQSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEhAKCGxlYXNlX21zGAMgASgNEgwKBGtpbmQYBCABKAkSDQoFbGFiZWwYBSABKAkSDgoGYWN0aW9uGAYgASgMEg8KB2NvbW1hbmQYByABKAwSNQoEdHJlZRgIIAEoCzInLmJ1aWxkLmJhemVsLnJlbW90ZS5leGVjdXRpb24udjIuRGlnZXN0EhQKDGlubGluZV9ibG9icxgJIAMoDBITCgtleHBlY3RlZF9tcxgKIAEoDSIjCgRCZWF0EhsKBGhlbGQYASADKAsyDS5tZXNoLnYxLkhlbGQiNgoESGVsZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDwoHcnVubmluZxgDIAEoCCJ7CgxUYXNrUHJvZ3Jlc3MSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEg4KBnN0ZGVychgDIAEoDBI8CgdvdXRwdXRzGAQgAygLMisuYnVpbGQuYmF6ZWwucmVtb3RlLmV4ZWN1dGlvbi52Mi5PdXRwdXRGaWxlIosBCghUYXNrRG9uZRIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SPQoGcmVzdWx0GAMgASgLMi0uYnVpbGQuYmF6ZWwucmVtb3RlLmV4ZWN1dGlvbi52Mi5BY3Rpb25SZXN1bHQSIQoHdGltaW5ncxgEIAEoCzIQLm1lc2gudjEuVGltaW5ncyJPCgdUaW1pbmdzEhAKCHF1ZXVlX21zGAEgASgNEhAKCGZldGNoX21zGAIgASgNEg4KBnJ1bl9tcxgDIAEoDRIQCghzdG9yZV9tcxgEIAEoDSJKCgpUYXNrRmFpbGVkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRjb2RlGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiPQoKVGFza0Nsb3NlZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SEAoIYWNjZXB0ZWQYAyABKAgiJwoGQ2FuY2VsEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDWIGcHJvdG8z", [file_build_bazel_remote_execution_v2_remote_execution]);
+  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEi0AEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCRIPCgdzZXNzaW9uGAsgASgGIioKBUtub3duEiEKBXBlZXJzGAEgAygLMhIubWVzaC52MS5Lbm93blBlZXIiKAoJS25vd25QZWVyEgwKBHBlZXIYASABKAkSDQoFYWRkcnMYAiADKAkiIwoFTGFiZWwSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIlgKBExvYWQSDgoGcXVldWVkGAEgASgNEhEKCXN0ZWFsYWJsZRgCIAEoDRINCgVzbG90cxgDIAEoDRIMCgRidXN5GAQgASgNEhAKCHNlcXVlbmNlGAUgASgEIi8KDFN0ZWFsUmVxdWVzdBIMCgRyb29tGAEgASgNEhEKCXBsYXRmb3JtcxgCIAMoCSIsCgpTdGVhbEdyYW50Eh4KBmdyYW50cxgBIAMoCzIOLm1lc2gudjEuR3JhbnQi2AEKBUdyYW50EgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghsZWFzZV9tcxgDIAEoDRIMCgRraW5kGAQgASgJEg0KBWxhYmVsGAUgASgJEg4KBmFjdGlvbhgGIAEoDBIPCgdjb21tYW5kGAcgASgMEjUKBHRyZWUYCCABKAsyJy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkRpZ2VzdBIUCgxpbmxpbmVfYmxvYnMYCSADKAwSEwoLZXhwZWN0ZWRfbXMYCiABKA0iIwoEQmVhdBIbCgRoZWxkGAEgAygLMg0ubWVzaC52MS5IZWxkIjYKBEhlbGQSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEg8KB3J1bm5pbmcYAyABKAgiewoMVGFza1Byb2dyZXNzEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZzdGRlcnIYAyABKAwSPAoHb3V0cHV0cxgEIAMoCzIrLmJ1aWxkLmJhemVsLnJlbW90ZS5leGVjdXRpb24udjIuT3V0cHV0RmlsZSKLAQoIVGFza0RvbmUSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEj0KBnJlc3VsdBgDIAEoCzItLmJ1aWxkLmJhemVsLnJlbW90ZS5leGVjdXRpb24udjIuQWN0aW9uUmVzdWx0EiEKB3RpbWluZ3MYBCABKAsyEC5tZXNoLnYxLlRpbWluZ3MiTwoHVGltaW5ncxIQCghxdWV1ZV9tcxgBIAEoDRIQCghmZXRjaF9tcxgCIAEoDRIOCgZydW5fbXMYAyABKA0SEAoIc3RvcmVfbXMYBCABKA0iSgoKVGFza0ZhaWxlZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEY29kZRgDIAEoCRIPCgdtZXNzYWdlGAQgASgJIj0KClRhc2tDbG9zZWQSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEhAKCGFjY2VwdGVkGAMgASgIIicKBkNhbmNlbBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA1iBnByb3RvMw", [file_build_bazel_remote_execution_v2_remote_execution]);
 
 /**
- * /mesh/hello/1: both sides send one, then the stream closes.
+ * /mesh/hello/1: both sides send one, then what they know of others (Known), then the stream closes.
  *
  * @generated from message mesh.v1.Hello
  */
@@ -86,6 +86,14 @@ export type Hello = Message<"mesh.v1.Hello"> & {
    * @generated from field: repeated string roles = 10;
    */
   roles: string[];
+
+  /**
+   * Random, drawn by the sender for each connection it sees: the same in every hello of that
+   * connection, another after the sender restarted or reconnected.
+   *
+   * @generated from field: fixed64 session = 11;
+   */
+  session: bigint;
 };
 
 /**
@@ -94,6 +102,51 @@ export type Hello = Message<"mesh.v1.Hello"> & {
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 0);
+
+/**
+ * Other members the sender is connected to at this moment, so that joining one joins all.
+ *
+ * @generated from message mesh.v1.Known
+ */
+export type Known = Message<"mesh.v1.Known"> & {
+  /**
+   * At most 128.
+   *
+   * @generated from field: repeated mesh.v1.KnownPeer peers = 1;
+   */
+  peers: KnownPeer[];
+};
+
+/**
+ * Describes the message mesh.v1.Known.
+ * Use `create(KnownSchema)` to create a new message.
+ */
+export const KnownSchema: GenMessage<Known> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_mesh, 1);
+
+/**
+ * @generated from message mesh.v1.KnownPeer
+ */
+export type KnownPeer = Message<"mesh.v1.KnownPeer"> & {
+  /**
+   * @generated from field: string peer = 1;
+   */
+  peer: string;
+
+  /**
+   * At most 8, each ending in `/p2p/<peer>`.
+   *
+   * @generated from field: repeated string addrs = 2;
+   */
+  addrs: string[];
+};
+
+/**
+ * Describes the message mesh.v1.KnownPeer.
+ * Use `create(KnownPeerSchema)` to create a new message.
+ */
+export const KnownPeerSchema: GenMessage<KnownPeer> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_mesh, 2);
 
 /**
  * @generated from message mesh.v1.Label
@@ -115,7 +168,7 @@ export type Label = Message<"mesh.v1.Label"> & {
  * Use `create(LabelSchema)` to create a new message.
  */
 export const LabelSchema: GenMessage<Label> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 1);
+  messageDesc(file_mesh_v1_mesh, 3);
 
 /**
  * A node's load as its peers should see it. Rides in front of every control
@@ -161,7 +214,7 @@ export type Load = Message<"mesh.v1.Load"> & {
  * Use `create(LoadSchema)` to create a new message.
  */
 export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 2);
+  messageDesc(file_mesh_v1_mesh, 4);
 
 /**
  * Thief to victim: what I have room for.
@@ -187,7 +240,7 @@ export type StealRequest = Message<"mesh.v1.StealRequest"> & {
  * Use `create(StealRequestSchema)` to create a new message.
  */
 export const StealRequestSchema: GenMessage<StealRequest> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 3);
+  messageDesc(file_mesh_v1_mesh, 5);
 
 /**
  * Victim to thief: tasks with their leases, possibly none.
@@ -206,7 +259,7 @@ export type StealGrant = Message<"mesh.v1.StealGrant"> & {
  * Use `create(StealGrantSchema)` to create a new message.
  */
 export const StealGrantSchema: GenMessage<StealGrant> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 4);
+  messageDesc(file_mesh_v1_mesh, 6);
 
 /**
  * @generated from message mesh.v1.Grant
@@ -278,7 +331,7 @@ export type Grant = Message<"mesh.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 5);
+  messageDesc(file_mesh_v1_mesh, 7);
 
 /**
  * Renews every lease the sender holds from the receiver, and nothing else.
@@ -297,7 +350,7 @@ export type Beat = Message<"mesh.v1.Beat"> & {
  * Use `create(BeatSchema)` to create a new message.
  */
 export const BeatSchema: GenMessage<Beat> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 6);
+  messageDesc(file_mesh_v1_mesh, 8);
 
 /**
  * @generated from message mesh.v1.Held
@@ -326,7 +379,7 @@ export type Held = Message<"mesh.v1.Held"> & {
  * Use `create(HeldSchema)` to create a new message.
  */
 export const HeldSchema: GenMessage<Held> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 7);
+  messageDesc(file_mesh_v1_mesh, 9);
 
 /**
  * Thief to owner: a part of the answer that others may already wait for.
@@ -362,7 +415,7 @@ export type TaskProgress = Message<"mesh.v1.TaskProgress"> & {
  * Use `create(TaskProgressSchema)` to create a new message.
  */
 export const TaskProgressSchema: GenMessage<TaskProgress> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 8);
+  messageDesc(file_mesh_v1_mesh, 10);
 
 /**
  * @generated from message mesh.v1.TaskDone
@@ -394,7 +447,7 @@ export type TaskDone = Message<"mesh.v1.TaskDone"> & {
  * Use `create(TaskDoneSchema)` to create a new message.
  */
 export const TaskDoneSchema: GenMessage<TaskDone> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 9);
+  messageDesc(file_mesh_v1_mesh, 11);
 
 /**
  * @generated from message mesh.v1.Timings
@@ -426,7 +479,7 @@ export type Timings = Message<"mesh.v1.Timings"> & {
  * Use `create(TimingsSchema)` to create a new message.
  */
 export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 10);
+  messageDesc(file_mesh_v1_mesh, 12);
 
 /**
  * Thief to owner: could not run it; the fault lies with the thief, not the task.
@@ -460,7 +513,7 @@ export type TaskFailed = Message<"mesh.v1.TaskFailed"> & {
  * Use `create(TaskFailedSchema)` to create a new message.
  */
 export const TaskFailedSchema: GenMessage<TaskFailed> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 11);
+  messageDesc(file_mesh_v1_mesh, 13);
 
 /**
  * Owner to thief: the answer was taken or refused; its outputs may be dropped.
@@ -489,7 +542,7 @@ export type TaskClosed = Message<"mesh.v1.TaskClosed"> & {
  * Use `create(TaskClosedSchema)` to create a new message.
  */
 export const TaskClosedSchema: GenMessage<TaskClosed> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 12);
+  messageDesc(file_mesh_v1_mesh, 14);
 
 /**
  * Owner to thief: stop running this.
@@ -513,5 +566,5 @@ export type Cancel = Message<"mesh.v1.Cancel"> & {
  * Use `create(CancelSchema)` to create a new message.
  */
 export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
-  messageDesc(file_mesh_v1_mesh, 13);
+  messageDesc(file_mesh_v1_mesh, 15);
 

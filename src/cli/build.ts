@@ -1,0 +1,238 @@
+/**
+ * `mesh build` and `mesh exec`: the user's own build tool, with its compilers handed to the mesh.
+ *
+ * Whatever goes wrong with the mesh, the tool still runs and its exit code is what the user gets.
+ * How tools are recognised and called is in detect.ts and native.ts.
+ */
+import { randomUUID } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { basename } from "node:path";
+import { isMeshError, messageOf } from "../base/errors.ts";
+import {
+  type BuildStarted,
+  type BuildSummary,
+  parseBuildReply,
+  parseStatusReply,
+} from "../node/control-api.ts";
+import { ask, type Call } from "./client.ts";
+import type { Display } from "./display.ts";
+import type { Interception } from "./environment.ts";
+import { complaint, oneLine } from "./exit.ts";
+import { createInterrupts, type Interrupts } from "./interrupts.ts";
+import { startStep } from "./native-run.ts";
+import { stopTree } from "./process-tree.ts";
+import { type BuildSession, openBuild, type WithNode, withNode } from "./session.ts";
+import type { NativePlan, Step } from "./step.ts";
+import { countOf, summaryText } from "./summary.ts";
+import { summaryOf, type TallyKeeper } from "./tally.ts";
+
+export interface BuildOptions {
+  readonly dataDir: string;
+  /** Where the build happens; absolute. */
+  readonly dir: string;
+  readonly jobs: number | undefined;
+  readonly steal: boolean;
+  readonly cache: boolean;
+  /** Absolute path of the JSON file to write at the end. */
+  readonly summaryFile: string | undefined;
+  readonly verb: "built" | "done";
+}
+
+export interface BuildDeps {
+  readonly display: Display;
+  readonly keeper: TallyKeeper;
+  /** The commands to run, with the mesh or without. */
+  readonly plan: (mesh: Interception | undefined) => NativePlan;
+  /** Our stdin is a terminal: its Ctrl-C reaches the tool without us. */
+  readonly terminalSignals: boolean;
+}
+
+/** Resolves to the native tool's exit code. */
+export async function runBuild(deps: BuildDeps, options: BuildOptions): Promise<number> {
+  const interrupts = createInterrupts();
+  const startMs = performance.now();
+  let met: WithNode<BuildSession> | undefined;
+  try {
+    met = await meet(deps, options, interrupts.signal);
+    const plan = deps.plan(
+      met === undefined ? undefined : interception(met.opened.started, options),
+    );
+    announce(deps.display, plan, met);
+    const exitCode = await runSteps(plan.steps, deps, met?.opened.call, interrupts);
+    const wallMs = performance.now() - startMs;
+    const summary = await close(met?.opened.call, deps, wallMs);
+    deps.display.close();
+    if (interrupts.received === undefined) {
+      const { tally } = deps.keeper;
+      const text = summaryText(summary, {
+        verb: options.verb,
+        exitCode,
+        tool: basename(plan.steps.at(-1)?.argv[0] ?? "the build"),
+        kinds: tally.kinds,
+        nameOf: tally.nameOf,
+        whyNone: plan.whyNone,
+        meshed: met !== undefined,
+      });
+      deps.display.note(text);
+    }
+    if (options.summaryFile !== undefined) writeSummary(options.summaryFile, summary, deps.display);
+    return exitCode;
+  } catch (error) {
+    deps.display.close();
+    if (interrupts.received === undefined) throw error;
+    deps.display.note("stopped before the build began");
+    return exitCodeOf(interrupts.received);
+  } finally {
+    met?.opened.call.close();
+    await met?.embedded?.release();
+    interrupts.close();
+  }
+}
+
+/** Undefined, and said why, when there is no node to be had: the build then runs without one. */
+async function meet(
+  { display, keeper }: BuildDeps,
+  { dataDir, dir, jobs, steal, cache }: BuildOptions,
+  signal: AbortSignal,
+): Promise<WithNode<BuildSession> | undefined> {
+  const request = { call: "build", dir, jobs: jobs ?? null, steal, cache } as const;
+  const onEvent: Parameters<typeof openBuild>[2] = (event) => {
+    keeper.see(event);
+    display.see(event);
+  };
+  try {
+    const open = () => openBuild(dataDir, request, onEvent, signal);
+    const met = await withNode(dataDir, open, signal);
+    // For people only: a node that does not say costs nothing but names.
+    ask(dataDir, { call: "status" }, { silenceMs: 2_000 }).then(
+      (reply) => keeper.know(parseStatusReply(reply).peers),
+      () => {},
+    );
+    return met;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isMeshError(error)) throw error;
+    display.warn(`no node, so this runs without the mesh: ${oneLine(messageOf(error))}`);
+    return undefined;
+  }
+}
+
+function interception(started: BuildStarted, { jobs }: BuildOptions): Interception {
+  const { build, shim, shimDir, shimSocket, slots } = started;
+  return { build, shim, shimDir, shimSocket, slots, jobs: jobs ?? started.jobs };
+}
+
+function announce(
+  display: Display,
+  plan: NativePlan,
+  met: WithNode<BuildSession> | undefined,
+): void {
+  for (const note of plan.notes) display.note(note);
+  if (met === undefined) return;
+  const { slots, peers, shimKind } = met.opened.started;
+  const command = plan.steps.at(-1)?.argv.join(" ") ?? "";
+  const shown = command.length > 60 ? `${command.slice(0, 59)}…` : command;
+  const mesh = peers === 0 ? "no peers" : countOf(peers, "peer");
+  const how = met.embedded === undefined ? "" : "; no node was running, so one runs for this build";
+  display.note(`${shown}: ${countOf(slots, "slot")} here, ${mesh}${how}`);
+  if (shimKind === "node") {
+    display.warn("no C compiler to build the shim with: every compile takes 50 ms longer");
+  }
+}
+
+async function runSteps(
+  steps: readonly Step[],
+  deps: BuildDeps,
+  call: Call | undefined,
+  interrupts: Interrupts,
+): Promise<number> {
+  const mark = randomUUID();
+  let over = false;
+  void call?.ended.then((end) => {
+    if (over || interrupts.signal.aborted || end.at === "done") return;
+    const why = end.at === "failed" ? end.error.message : end.reason;
+    deps.display.warn(`the node is gone (${oneLine(why)}): the build goes on without the mesh`);
+  });
+  try {
+    for (const step of steps) {
+      const exitCode = await runStep(step, mark, deps, call, interrupts);
+      if (exitCode !== 0 || interrupts.signal.aborted) return exitCode;
+    }
+    return 0;
+  } finally {
+    over = true;
+  }
+}
+
+/** 127 when the tool is not there, as a shell has it. */
+async function runStep(
+  step: Step,
+  mark: string,
+  deps: BuildDeps,
+  call: Call | undefined,
+  interrupts: Interrupts,
+): Promise<number> {
+  interrupts.signal.throwIfAborted();
+  const running = startStep(step, deps.display, mark);
+  const exited = running.exited.catch((error: unknown) => {
+    if (!isMeshError(error)) throw error;
+    deps.display.warn(messageOf(error));
+    return 127;
+  });
+  let onAbort: () => void = () => {};
+  const aborted = new Promise<"aborted">((resolve) => {
+    onAbort = () => resolve("aborted");
+    interrupts.signal.addEventListener("abort", onAbort);
+  });
+  const how = await Promise.race([exited, aborted]);
+  interrupts.signal.removeEventListener("abort", onAbort);
+  // A tool that got the terminal's Ctrl-C may have ended before we were told of it.
+  if (how !== "aborted" && !interrupts.signal.aborted) return how;
+  const signal = interrupts.received ?? "SIGINT";
+  const { tally } = deps.keeper;
+  const tasks = tally.waiting + tally.runningHere + tally.runningThere;
+  const there = tally.runningThere;
+  // First the node: peers stop while the processes here are still being ended.
+  call?.close();
+  deps.display.close();
+  const stopped = await stopTree(running.tree, {
+    signal,
+    alreadySent: deps.terminalSignals && signal === "SIGINT",
+    hurry: interrupts.hurry,
+  });
+  const elsewhere = there > 0 ? `, ${there} of them on peers` : "";
+  const cancelled = tasks > 0 ? ` and ${countOf(tasks, "task")}${elsewhere}` : "";
+  deps.display.note(`stopped: ${stopped} process${stopped === 1 ? "" : "es"}${cancelled}`);
+  return exitCodeOf(signal);
+}
+
+/** A node that cannot say within this long is not waited for: what we have seen is close enough. */
+const closingMaxMs = 3_000;
+
+async function close(
+  call: Call | undefined,
+  { keeper }: BuildDeps,
+  wallMs: number,
+): Promise<BuildSummary> {
+  const seen = summaryOf(keeper.tally, wallMs);
+  if (call === undefined) return seen;
+  call.send({ call: "build-end" });
+  const timer = setTimeout(() => call.close(), closingMaxMs);
+  const end = await call.ended;
+  clearTimeout(timer);
+  if (end.at !== "done") return seen;
+  return { ...parseBuildReply(end.reply), wallMs: Math.round(wallMs) };
+}
+
+function writeSummary(path: string, summary: BuildSummary, display: Display): void {
+  try {
+    writeFileSync(path, `${JSON.stringify(summary, undefined, 2)}\n`);
+  } catch (error) {
+    display.warn(`the summary was not written: ${complaint(error).replace(/^mesh: /, "")}`);
+  }
+}
+
+function exitCodeOf(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal];
+}

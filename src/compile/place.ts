@@ -1,0 +1,82 @@
+/**
+ * Puts a peer's outputs where the compiler would have written them: all of them or none.
+ */
+import { dirname, join } from "node:path";
+import type { OutputBlob } from "../action/action.ts";
+import { emptyDigest } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
+import type { BlobStore } from "../blob/store.ts";
+import { temporaryPrefix } from "../host/disk.ts";
+import type { Disk, Random } from "../host/host.ts";
+
+export interface PlaceDeps {
+  readonly disk: Pick<Disk, "statNow" | "statFollowNow" | "writeAtomic" | "rename" | "remove">;
+  readonly store: Pick<BlobStore, "copyTo">;
+  readonly random: Random;
+}
+
+/**
+ * Why an output could not simply be put at one of these paths; undefined when all is well. A
+ * compiler writes through a symlink, into a device, into a file's other names, and complains of a
+ * folder that is not there: only the real one does each of these right.
+ */
+export function whyNotPlaceable(
+  disk: Pick<Disk, "statNow" | "statFollowNow">,
+  paths: readonly string[],
+): string | undefined {
+  const folders = new Set<string>();
+  for (const path of paths) {
+    const folder = dirname(path);
+    if (!folders.has(folder)) {
+      if (disk.statFollowNow(folder)?.kind !== "directory") return "no-output-folder";
+      folders.add(folder);
+    }
+    const there = disk.statNow(path);
+    if (there === undefined) continue;
+    if (there.kind !== "file") return "output-not-a-file";
+    if ((there.mode & 0o200) === 0) return "output-read-only";
+  }
+  return undefined;
+}
+
+/**
+ * Places outputs whose blobs are in the store. Every one is written out beside its place first, so
+ * a full disk or a missing blob leaves everything as it was; then all are renamed. Rejects with
+ * "refused" when a path has become something that cannot be replaced.
+ */
+export async function placeOutputs(
+  { disk, store, random }: PlaceDeps,
+  outputs: readonly OutputBlob[],
+  umask: number,
+  signal: AbortSignal,
+): Promise<void> {
+  if (outputs.length === 0) return;
+  const tag = Buffer.from(random.bytes(6)).toString("hex");
+  const placings = outputs.map(({ path, digest, executable }, index) => ({
+    path,
+    digest,
+    mode: (executable ? 0o777 : 0o666) & ~umask,
+    temporary: join(dirname(path), `${temporaryPrefix}${tag}-${index}`),
+  }));
+  try {
+    const copies = await Promise.allSettled(
+      placings.map(({ digest, temporary, mode }) =>
+        digest === emptyDigest
+          ? disk.writeAtomic(temporary, new Uint8Array(0), { mode, sync: false })
+          : store.copyTo(digest, temporary, mode),
+      ),
+    );
+    for (const copy of copies) if (copy.status === "rejected") throw copy.reason;
+    signal.throwIfAborted();
+    const trouble = whyNotPlaceable(
+      disk,
+      outputs.map(({ path }) => path),
+    );
+    if (trouble !== undefined) throw new MeshError("refused", `cannot place outputs: ${trouble}`);
+  } catch (error) {
+    await Promise.allSettled(placings.map(({ temporary }) => disk.remove(temporary)));
+    throw error;
+  }
+  // No way back from here, so nothing that could stop half-way either.
+  for (const { temporary, path } of placings) await disk.rename(temporary, path);
+}

@@ -1,0 +1,82 @@
+/**
+ * What became of a build's compiler invocations: a count that grows by one outcome at a time, and
+ * the object that `--summary` writes.
+ */
+import type { Source } from "../base/events.ts";
+import type { PeerId } from "../base/ids.ts";
+
+/** The `--summary` file. */
+export interface BuildSummary {
+  readonly tasks: number;
+  readonly local: number;
+  readonly stolen: number;
+  readonly cachedLocal: number;
+  readonly cachedMesh: number;
+  /** Why tasks ran here although the mesh was there, most frequent first. */
+  readonly fallback: readonly { readonly reason: string; readonly count: number }[];
+  readonly wallMs: number;
+  /** CPU time of this node, without the compilers it ran. */
+  readonly clientCpuMs: number;
+  /** Tasks done by each peer. */
+  readonly byPeer: Readonly<Record<string, number>>;
+}
+
+export interface TallyEntry {
+  readonly source: Source;
+  readonly peer: PeerId | undefined;
+  /** Why it ran here, when it did. */
+  readonly reason: string | undefined;
+}
+
+export interface Tally {
+  readonly bySource: Readonly<Record<Source, number>>;
+  readonly byReason: ReadonlyMap<string, number>;
+  readonly byPeer: ReadonlyMap<PeerId, number>;
+}
+
+export const emptyTally: Tally = {
+  bySource: { here: 0, there: 0, "cached-here": 0, "cached-mesh": 0 },
+  byReason: new Map(),
+  byPeer: new Map(),
+};
+
+/** Nobody gave these tasks up: there was nowhere else to go. */
+const ordinary: ReadonlySet<string> = new Set(["no-peers", "no-steal"]);
+
+/** Reasons told apart; messages of failures may differ endlessly, and the rest is "other". */
+const reasonsMax = 64;
+
+export function tally(before: Tally, { source, peer, reason }: TallyEntry): Tally {
+  const bySource = { ...before.bySource, [source]: before.bySource[source] + 1 };
+  const counted = source === "here" && reason !== undefined && !ordinary.has(reason);
+  const known = before.byReason.size < reasonsMax || before.byReason.has(reason ?? "");
+  return {
+    bySource,
+    byReason: counted ? increment(before.byReason, known ? reason : "other") : before.byReason,
+    byPeer: peer === undefined ? before.byPeer : increment(before.byPeer, peer),
+  };
+}
+
+function increment<K>(counts: ReadonlyMap<K, number>, key: K): ReadonlyMap<K, number> {
+  return new Map(counts).set(key, (counts.get(key) ?? 0) + 1);
+}
+
+export function summaryOf(
+  { bySource, byReason, byPeer }: Tally,
+  spent: { readonly wallMs: number; readonly clientCpuMs: number },
+): BuildSummary {
+  const fallback = [...byReason]
+    .map(([reason, count]) => ({ reason, count }))
+    .sort((a, b) => b.count - a.count || (a.reason < b.reason ? -1 : 1));
+  return {
+    tasks: bySource.here + bySource.there + bySource["cached-here"] + bySource["cached-mesh"],
+    local: bySource.here,
+    stolen: bySource.there,
+    cachedLocal: bySource["cached-here"],
+    cachedMesh: bySource["cached-mesh"],
+    fallback,
+    wallMs: Math.round(spent.wallMs),
+    clientCpuMs: Math.round(spent.clientCpuMs),
+    byPeer: Object.fromEntries(byPeer),
+  };
+}

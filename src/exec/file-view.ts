@@ -1,0 +1,365 @@
+/**
+ * What this machine's file system looks like, asked thousands of times a second.
+ *
+ * Paths are followed as the kernel does, symlink by symlink, so that the same path opens the same
+ * file in an input root. Answers are kept for as long as the folder that gave them is unchanged:
+ * a folder's mtime and ctime tell, unless they are so recent that a second change could hide
+ * behind the first. It does not know who asks or what the files mean.
+ */
+import { createRecentMap } from "../base/bounded.ts";
+import { type Digest, digestOf } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
+import type { BlobStore } from "../blob/store.ts";
+import type { TreeEntry } from "../blob/tree.ts";
+import type { Clock, Disk, FileStat } from "../host/host.ts";
+import { hashFile } from "./hash-file.ts";
+
+/** A regular file as it was when it was last looked at. A changed file is another object. */
+export interface FileNode {
+  /** Canonical: no symlink on the way. */
+  readonly path: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly entry: TreeEntry;
+}
+
+/**
+ * A folder, by its canonical path. One object per path for as long as the view keeps it.
+ * Everything but `path` and `version` is the view's own.
+ */
+export interface FolderNode {
+  readonly path: string;
+  /** Grows when any answer this folder gave before is no longer true. */
+  version: number;
+  /** The number of the last look that compared it with the disk. */
+  lookedAt: number;
+  stat: FileStat | undefined;
+  settled: boolean;
+  readonly answers: Map<string, Answer>;
+}
+
+type Answer =
+  | { readonly kind: "absent" | "file" | "folder" | "other" }
+  | { readonly kind: "symlink"; readonly target: string };
+
+/** What a path needs in an input root besides what it leads to. */
+export interface Trail {
+  /** Symlinks on the way. */
+  readonly links: Map<string, TreeEntry>;
+  /** Folders that were left by `..`: they must exist, even empty. */
+  readonly folders: Set<FolderNode>;
+  /** Folders whose answers decided the outcome. */
+  readonly asked: Set<FolderNode>;
+}
+
+export function createTrail(): Trail {
+  return { links: new Map(), folders: new Set(), asked: new Set() };
+}
+
+export type Found =
+  | {
+      readonly kind: "file";
+      /** Canonical path of the file. */
+      readonly path: string;
+      /** The folder and name under which it was found, before a last symlink was followed. */
+      readonly folder: FolderNode;
+      readonly apparentPath: string;
+    }
+  | { readonly kind: "folder"; readonly folder: FolderNode }
+  | { readonly kind: "other" };
+
+/** One planning step: every answer is as fresh as its beginning. */
+export interface Look {
+  /** The folder at a canonical path known to be one, e.g. from an earlier `Found`. */
+  folder(path: string): FolderNode;
+  /** Follows `path`, absolute or relative to `from`; undefined when it leads nowhere. */
+  find(from: FolderNode, path: string, trail: Trail): Found | undefined;
+  /** Makes sure that `folder.version` is up to date. */
+  refresh(folder: FolderNode): void;
+  /**
+   * The file at a canonical path, hashed now if need be; undefined when it is gone.
+   * @throws MeshError "io" when it cannot be read, "limit" when it is larger than `fileNowMaxBytes`.
+   */
+  file(path: string, onBytes?: (node: FileNode, bytes: Uint8Array) => void): FileNode | undefined;
+  /** Same, for files of any size. */
+  largeFile(path: string): Promise<FileNode | undefined>;
+  /** Files read during this look: a measure of how long it kept others waiting. */
+  readonly filesRead: number;
+}
+
+export interface FileView {
+  look(): Look;
+}
+
+export interface FileViewDeps {
+  readonly disk: Disk;
+  readonly store: Pick<BlobStore, "has" | "adopt">;
+  readonly clock: Clock;
+}
+
+export interface FileViewOptions {
+  readonly filesMax: number;
+  readonly foldersMax: number;
+  /** Names remembered per folder; at the bound the folder is forgotten and asked anew. */
+  readonly answersMax: number;
+  /** Larger files are only read by `largeFile`. */
+  readonly fileNowMaxBytes: number;
+  /** A time stamp younger than this may hide a second change (coarse clocks, network drives). */
+  readonly settleMs: number;
+}
+
+export const fileViewDefaults: FileViewOptions = {
+  filesMax: 65_536,
+  foldersMax: 16_384,
+  answersMax: 4096,
+  fileNowMaxBytes: 16 * 1024 * 1024,
+  settleMs: 2000,
+};
+
+/** As many as the kernel follows before ELOOP. */
+const linksMax = 40;
+
+const absent: Answer = { kind: "absent" };
+const plainFile: Answer = { kind: "file" };
+const plainFolder: Answer = { kind: "folder" };
+const otherKind: Answer = { kind: "other" };
+
+interface KnownFile {
+  node: FileNode;
+  stat: FileStat;
+  lookedAt: number;
+  settled: boolean;
+}
+
+export function createFileView(
+  deps: FileViewDeps,
+  options: FileViewOptions = fileViewDefaults,
+): FileView {
+  const { disk, store, clock } = deps;
+  const folders = createRecentMap<string, FolderNode>(options.foldersMax);
+  const files = createRecentMap<string, KnownFile>(options.filesMax);
+  let lastLook = 0;
+
+  function look(): Look {
+    const now = ++lastLook;
+    const settledBeforeNs = BigInt(Math.floor(clock.wallMs() - options.settleMs)) * 1_000_000n;
+    let filesRead = 0;
+
+    const isSettled = (stat: FileStat): boolean =>
+      stat.mtimeNs < settledBeforeNs && stat.ctimeNs < settledBeforeNs;
+
+    function folderAt(path: string): FolderNode {
+      const known = folders.get(path);
+      if (known !== undefined) return known;
+      const made: FolderNode = {
+        path,
+        version: 0,
+        lookedAt: 0,
+        stat: undefined,
+        settled: false,
+        answers: new Map(),
+      };
+      folders.set(path, made);
+      return made;
+    }
+
+    function refresh(folder: FolderNode): void {
+      if (folder.lookedAt >= now) return;
+      const stat = disk.statNow(folder.path);
+      const same = folder.settled && stat !== undefined && sameStat(stat, folder.stat);
+      folder.lookedAt = now;
+      if (same) return;
+      folder.stat = stat;
+      folder.settled = stat !== undefined && isSettled(stat);
+      askAgain(folder);
+    }
+
+    /** Only a name that somebody asked for matters: object files come and go without effect. */
+    function askAgain(folder: FolderNode): void {
+      if (folder.answers.size > options.answersMax) {
+        folder.answers.clear();
+        folder.version++;
+        return;
+      }
+      let changed = false;
+      for (const [name, before] of folder.answers) {
+        const after = askDisk(folder, name);
+        if (sameAnswer(before, after)) continue;
+        folder.answers.set(name, after);
+        changed = true;
+      }
+      if (changed) folder.version++;
+    }
+
+    function askDisk(folder: FolderNode, name: string): Answer {
+      const path = below(folder, name);
+      const stat = disk.statNow(path);
+      switch (stat?.kind) {
+        case undefined:
+          return absent;
+        case "file":
+          return plainFile;
+        case "directory":
+          return plainFolder;
+        case "symlink":
+          return { kind: "symlink", target: disk.readLinkNow(path) };
+        case "other":
+          return otherKind;
+      }
+    }
+
+    function ask(folder: FolderNode, name: string, trail: Trail): Answer {
+      refresh(folder);
+      trail.asked.add(folder);
+      const known = folder.answers.get(name);
+      if (known !== undefined) return known;
+      const answer = askDisk(folder, name);
+      folder.answers.set(name, answer);
+      return answer;
+    }
+
+    function find(from: FolderNode, path: string, trail: Trail): Found | undefined {
+      let folder = path.startsWith("/") ? folderAt("/") : from;
+      const left = partsOf(path);
+      const mustBeFolder = path.endsWith("/") || path.endsWith("/.");
+      // How many of the parts at the end of `left` were typed by a symlink, not by the caller.
+      let linked = 0;
+      let links = 0;
+      let apparent: { readonly folder: FolderNode; readonly path: string } | undefined;
+      for (;;) {
+        const name = left.pop();
+        if (name === undefined) return { kind: "folder", folder };
+        const typed = linked === 0;
+        if (!typed) linked--;
+        if (name === "..") {
+          trail.folders.add(folder);
+          folder = folderAt(parentOf(folder.path));
+          continue;
+        }
+        const answer = ask(folder, name, trail);
+        const here = below(folder, name);
+        if (typed && left.length === 0) apparent = { folder, path: here };
+        switch (answer.kind) {
+          case "absent":
+            return undefined;
+          case "folder":
+            folder = folderAt(here);
+            continue;
+          case "symlink": {
+            if (++links > linksMax) return undefined;
+            trail.links.set(here, { kind: "symlink", path: here, target: answer.target });
+            if (answer.target.startsWith("/")) folder = folderAt("/");
+            const parts = partsOf(answer.target);
+            left.push(...parts);
+            linked += parts.length;
+            continue;
+          }
+        }
+        if (left.length > 0 || mustBeFolder) return undefined; // ENOTDIR
+        if (answer.kind === "other" || apparent === undefined) return { kind: "other" };
+        return { kind: "file", path: here, folder: apparent.folder, apparentPath: apparent.path };
+      }
+    }
+
+    function remember(path: string, stat: FileStat, digest: Digest): FileNode {
+      const known = files.get(path);
+      // The same bytes under a new time stamp are the same file: what was learned stays true.
+      const executable = (stat.mode & 0o111) !== 0;
+      const node =
+        known !== undefined &&
+        known.node.digest === digest &&
+        known.node.entry.kind === "file" &&
+        known.node.entry.executable === executable
+          ? known.node
+          : {
+              path,
+              digest,
+              sizeBytes: stat.sizeBytes,
+              entry: { kind: "file" as const, path, digest, executable },
+            };
+      files.set(path, { node, stat, lookedAt: now, settled: isSettled(stat) });
+      store.adopt(digest, path);
+      return node;
+    }
+
+    /** What is known of the file if it still holds, else its present state. */
+    function current(path: string): FileNode | FileStat | undefined {
+      const known = files.get(path);
+      if (known !== undefined && known.lookedAt >= now) return known.node;
+      const stat = disk.statNow(path);
+      if (stat?.kind !== "file") return undefined;
+      if (known === undefined || !known.settled || !sameStat(stat, known.stat)) return stat;
+      known.lookedAt = now;
+      if (!store.has(known.node.digest)) store.adopt(known.node.digest, path);
+      return known.node;
+    }
+
+    return {
+      folder: folderAt,
+      refresh,
+      find,
+      get filesRead() {
+        return filesRead;
+      },
+      file(path, onBytes) {
+        const found = current(path);
+        if (found === undefined || "digest" in found) return found;
+        if (found.sizeBytes > options.fileNowMaxBytes)
+          throw new MeshError("limit", `${path} is larger than ${options.fileNowMaxBytes} bytes`);
+        const bytes = disk.readNow(path);
+        filesRead++;
+        const node = remember(path, found, digestOf(bytes));
+        onBytes?.(node, bytes);
+        return node;
+      },
+      async largeFile(path) {
+        const found = current(path);
+        if (found === undefined || "digest" in found) return found;
+        filesRead++;
+        return remember(path, found, await hashFile(disk, path));
+      },
+    };
+  }
+  return { look };
+}
+
+/** The entries of a trail, for an input root. */
+export function trailEntries(trail: Trail): TreeEntry[] {
+  const entries = [...trail.links.values()];
+  for (const { path } of trail.folders) entries.push({ kind: "directory", path });
+  return entries;
+}
+
+/** The parts of a path that mean something, last first. */
+function partsOf(path: string): string[] {
+  if (!path.includes("/") && path !== "" && path !== ".") return [path];
+  return path
+    .split("/")
+    .filter((part) => part !== "" && part !== ".")
+    .reverse();
+}
+
+function below(folder: FolderNode, name: string): string {
+  return folder.path === "/" ? `/${name}` : `${folder.path}/${name}`;
+}
+
+export function parentOf(path: string): string {
+  const cut = path.lastIndexOf("/");
+  return cut <= 0 ? "/" : path.slice(0, cut);
+}
+
+function sameStat(a: FileStat, b: FileStat | undefined): boolean {
+  return (
+    b !== undefined &&
+    a.kind === b.kind &&
+    a.inode === b.inode &&
+    a.sizeBytes === b.sizeBytes &&
+    a.mtimeNs === b.mtimeNs &&
+    a.ctimeNs === b.ctimeNs
+  );
+}
+
+function sameAnswer(a: Answer, b: Answer): boolean {
+  if (a.kind !== b.kind) return false;
+  return a.kind !== "symlink" || (b.kind === "symlink" && a.target === b.target);
+}

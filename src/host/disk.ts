@@ -1,0 +1,318 @@
+/**
+ * Files: the machine's file systems.
+ *
+ * Whoever opens a path sees a whole file or none, also when the disk is full or the
+ * power fails. It knows nothing about what the files mean.
+ */
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { MeshError } from "../base/errors.ts";
+import { errnoOf, failing, failingNow, failure, orUndefined, quote } from "./disk-failure.ts";
+import { readRange, readWhole, readWholeNow, toRead, withFile, writeAll } from "./file.ts";
+import type { DirectoryEntry, Disk, FileStat, FileWriter } from "./host.ts";
+
+/**
+ * How the names of files that are not finished begin. One that is older than this process was
+ * left by a crash and may be removed.
+ */
+export const temporaryPrefix: string = ".mesh-tmp-";
+
+/**
+ * Files held open at once by reads and writes; more wait their turn. The thread pool has four
+ * threads, so more would only use up descriptors.
+ */
+const openMax = 64;
+
+const { O_WRONLY, O_CREAT, O_EXCL, O_APPEND, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants;
+const createNew = O_WRONLY | O_CREAT | O_EXCL;
+const appendOrCreate = O_WRONLY | O_CREAT | O_APPEND;
+/** Shares the blocks where the file system can, else copies. */
+const copyNew = COPYFILE_EXCL | COPYFILE_FICLONE;
+
+/** Calls with callbacks cost half of what `fs/promises` takes: no FileHandle is made. */
+const call = {
+  open: promisify(fs.open),
+  close: promisify(fs.close),
+  fsync: promisify(fs.fsync),
+  fchmod: promisify(fs.fchmod),
+  lstat: promisify(fs.lstat),
+  rename: promisify(fs.rename),
+  unlink: promisify(fs.unlink),
+  link: promisify(fs.link),
+  symlink: promisify(fs.symlink),
+  readlink: promisify(fs.readlink),
+  readdir: promisify(fs.readdir),
+  mkdir: promisify(fs.mkdir),
+  chmod: promisify(fs.chmod),
+  utimes: promisify(fs.utimes),
+  copyFile: promisify(fs.copyFile),
+  statfs: promisify(fs.statfs),
+  realpath: promisify(fs.realpath.native),
+  rm: promisify(fs.rm),
+};
+
+/** The machine's disk. */
+export function createDisk(): Disk {
+  const turns = createTurns(openMax);
+  const temporaryNear = createTemporaryNames();
+
+  /** Makes a file beside `path` with `fill`, then moves it over `path`; on failure nothing stays. */
+  async function replace(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+    const temporary = temporaryNear(path);
+    try {
+      await fill(temporary);
+      await call.rename(temporary, path);
+    } catch (error) {
+      await call.unlink(temporary).catch(() => {});
+      throw error;
+    }
+  }
+
+  return {
+    read: (path) =>
+      failing("read", path, () => turns.take(() => withFile(path, toRead, 0, readWhole))),
+    readRange: (path, offset, lengthBytes) =>
+      failing("read", path, () =>
+        turns.take(() => withFile(path, toRead, 0, (file) => readRange(file, offset, lengthBytes))),
+      ),
+    writeAtomic: (path, bytes, { mode, sync }) =>
+      failing("write", path, () =>
+        turns.take(async () => {
+          await replace(path, (temporary) =>
+            withFile(temporary, createNew, mode, async (file) => {
+              await call.fchmod(file, mode);
+              await writeAll(file, bytes, 0);
+              if (sync) await call.fsync(file);
+            }),
+          );
+          if (sync) await syncFolder(dirname(path));
+        }),
+      ),
+    createFile: (temporaryPath, mode) => createWriter(temporaryPath, mode),
+    append: (path, bytes) =>
+      failing("append to", path, () =>
+        turns.take(() =>
+          withFile(path, appendOrCreate, 0o666, (file) => writeAll(file, bytes, null)),
+        ),
+      ),
+    copy: (from, to, mode) =>
+      failing("copy to", to, () =>
+        // Never onto the file that is there: its inode may be linked elsewhere, in a store for one.
+        replace(to, async (temporary) => {
+          await call.copyFile(from, temporary, copyNew);
+          await call.chmod(temporary, mode);
+        }),
+      ),
+    ...createNaming(),
+    ...createLookups(),
+  };
+}
+
+/** The operations that change names and modes, not contents. */
+function createNaming(): Pick<
+  Disk,
+  "makeDirectory" | "remove" | "rename" | "link" | "symlink" | "readLink" | "chmod" | "touch"
+> {
+  return {
+    makeDirectory: (path) =>
+      failing("make folder", path, async () => void (await call.mkdir(path, { recursive: true }))),
+    remove: (path) => failing("remove", path, () => removeAll(path)),
+    rename: (from, to) => failing("rename to", to, () => call.rename(from, to)),
+    link: (from, to) => failing("link", to, () => call.link(from, to)),
+    symlink: (target, path) => failing("make symlink", path, () => call.symlink(target, path)),
+    readLink: (path) => failing("read symlink", path, () => call.readlink(path)),
+    chmod: (path, mode) => failing("change mode of", path, () => call.chmod(path, mode)),
+    touch: (path) =>
+      failing("touch", path, () => {
+        const nowSeconds = Date.now() / 1000;
+        return call.utimes(path, nowSeconds, nowSeconds);
+      }),
+  };
+}
+
+/** The operations that only look. */
+function createLookups(): Pick<
+  Disk,
+  | "stat"
+  | "list"
+  | "realPath"
+  | "freeBytes"
+  | "statNow"
+  | "statFollowNow"
+  | "readNow"
+  | "readLinkNow"
+> {
+  return {
+    stat: (path) =>
+      failing("look at", path, async () => {
+        const found = await orUndefined(call.lstat(path, { bigint: true }));
+        return found && toFileStat(found);
+      }),
+    list: (path) =>
+      failing("list", path, async () => {
+        const found = await orUndefined(call.readdir(path, { withFileTypes: true }));
+        return found?.map(toEntry).sort(byName);
+      }),
+    realPath: (path) => failing("resolve", path, () => orUndefined(call.realpath(path))),
+    freeBytes: (path) =>
+      failing("ask for free space at", path, async () => {
+        const found = await call.statfs(path);
+        return found.bavail * found.bsize;
+      }),
+    statNow: (path) => statNow(fs.lstatSync, path),
+    statFollowNow: (path) => statNow(fs.statSync, path),
+    readNow: (path) => failingNow("read", path, () => readWholeNow(path)),
+    readLinkNow: (path) => failingNow("read symlink", path, () => fs.readlinkSync(path)),
+  };
+}
+
+/** A rename is on the disk only when its folder is. */
+async function syncFolder(path: string): Promise<void> {
+  await withFile(path, toRead, 0, (folder) => call.fsync(folder));
+}
+
+async function createWriter(temporaryPath: string, mode: number): Promise<FileWriter> {
+  const file = await failing("create", temporaryPath, async () => {
+    const opened = await call.open(temporaryPath, createNew, mode);
+    await call.fchmod(opened, mode);
+    return opened;
+  });
+  let at: "open" | "committed" | "discarded" = "open";
+  let offset = 0;
+  let failed: unknown;
+  let last: Promise<void> = Promise.resolve();
+
+  async function discard(): Promise<void> {
+    if (at !== "open") return;
+    at = "discarded";
+    await last.catch(() => {});
+    await call.close(file).catch(() => {});
+    await call.unlink(temporaryPath).catch(() => {});
+  }
+
+  return {
+    write(bytes) {
+      // Each piece has its place, and only the last one is waited for: order cannot be mixed up.
+      const start = offset;
+      offset += bytes.byteLength;
+      last = last
+        .then(() => failing("write", temporaryPath, () => writeAll(file, bytes, start)))
+        .catch((error: unknown) => {
+          failed ??= error;
+          throw error;
+        });
+      return last;
+    },
+    async commit(finalPath, { sync }) {
+      if (at !== "open") throw new MeshError("io", `EBADF: ${quote(temporaryPath)} is ${at}`);
+      await last.catch(() => {});
+      try {
+        if (failed !== undefined) throw failed;
+        await failing("finish", finalPath, async () => {
+          if (sync) await call.fsync(file);
+          await call.rename(temporaryPath, finalPath);
+          if (sync) await syncFolder(dirname(finalPath));
+        });
+      } catch (error) {
+        await discard();
+        throw error;
+      }
+      at = "committed";
+      await call.close(file).catch(() => {});
+    },
+    discard,
+  };
+}
+
+/**
+ * Removes, whatever permissions the folders have: what a task left behind may be a folder that
+ * even its owner may not enter.
+ */
+async function removeAll(path: string): Promise<void> {
+  try {
+    await call.rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (!["EACCES", "EPERM"].includes(errnoOf(error))) throw error;
+    await openFolders(path);
+    await call.rm(path, { recursive: true, force: true });
+  }
+}
+
+async function openFolders(path: string): Promise<void> {
+  if (!(await orUndefined(call.lstat(path)))?.isDirectory()) return;
+  await call.chmod(path, 0o700);
+  for (const entry of await call.readdir(path, { withFileTypes: true }))
+    if (entry.isDirectory()) await openFolders(join(path, entry.name));
+}
+
+function statNow(
+  look: typeof fs.lstatSync | typeof fs.statSync,
+  path: string,
+): FileStat | undefined {
+  try {
+    const found = look(path, { bigint: true, throwIfNoEntry: false });
+    return found && toFileStat(found);
+  } catch (error) {
+    // `throwIfNoEntry` covers ENOTDIR only when links are followed.
+    if (errnoOf(error) === "ENOTDIR") return undefined;
+    throw failure("look at", path, error);
+  }
+}
+
+function toFileStat(found: fs.BigIntStats): FileStat {
+  return {
+    kind: kindOf(found),
+    sizeBytes: Number(found.size),
+    mtimeNs: found.mtimeNs,
+    ctimeNs: found.ctimeNs,
+    inode: found.ino,
+    mode: Number(found.mode) & 0o7777,
+  };
+}
+
+function toEntry(entry: fs.Dirent): DirectoryEntry {
+  return { name: entry.name, kind: kindOf(entry) };
+}
+
+function kindOf(found: fs.BigIntStats | fs.Dirent): FileStat["kind"] {
+  if (found.isFile()) return "file";
+  if (found.isDirectory()) return "directory";
+  return found.isSymbolicLink() ? "symlink" : "other";
+}
+
+function byName(left: DirectoryEntry, right: DirectoryEntry): number {
+  if (left.name === right.name) return 0;
+  return left.name < right.name ? -1 : 1;
+}
+
+/** Unique among all processes: a process id is used again, a random half is not. */
+function createTemporaryNames(): (path: string) => string {
+  const own = `${temporaryPrefix}${process.pid}-${randomBytes(6).toString("hex")}`;
+  let count = 0;
+  return (path) => join(dirname(path), `${own}-${count++}`);
+}
+
+interface Turns {
+  take<T>(run: () => Promise<T>): Promise<T>;
+}
+
+/** Lets `max` run at once, the others in the order they came. */
+function createTurns(max: number): Turns {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return {
+    async take(run) {
+      if (running >= max) await new Promise<void>((resolve) => waiting.push(resolve));
+      else running++;
+      try {
+        return await run();
+      } finally {
+        const next = waiting.shift();
+        if (next === undefined) running--;
+        else next();
+      }
+    },
+  };
+}

@@ -1,0 +1,66 @@
+/**
+ * Where a node's state lies: every path inside a data directory, from its name alone.
+ *
+ * It touches no disk: who uses a path makes sure that it is there and that it belongs to this user.
+ */
+import { userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { digestOf, hashHexOf } from "../base/digest.ts";
+
+export interface NodePaths {
+  readonly dataDir: string;
+  /** CLI to node, JSON lines. */
+  readonly controlSocket: string;
+  /** Compiler shim to node. */
+  readonly shimSocket: string;
+  /** The key this node is known by; 0600. */
+  readonly identity: string;
+  /** The mesh's key and the peers met so far; 0600. */
+  readonly meshFile: string;
+  readonly blobs: string;
+  readonly quarantine: string;
+  readonly tmp: string;
+  /** The compiled shim and its folder of compiler names. */
+  readonly shim: string;
+  readonly log: string;
+}
+
+/** A socket's path is cut off by the system at 104 (macOS) or 108 (Linux) bytes. */
+export const socketPathMaxBytes: number = 100;
+
+export function nodePaths(dataDir: string): NodePaths {
+  const root = resolve(dataDir);
+  return {
+    dataDir: root,
+    controlSocket: socketPath(root, "control.sock"),
+    shimSocket: socketPath(root, "shim.sock"),
+    identity: join(root, "identity.key"),
+    meshFile: join(root, "mesh.json"),
+    blobs: join(root, "blobs"),
+    quarantine: join(root, "quarantine"),
+    tmp: join(root, "tmp"),
+    shim: join(root, "shim"),
+    log: join(root, "node.log"),
+  };
+}
+
+export function controlSocketPath(dataDir: string): string {
+  return nodePaths(dataDir).controlSocket;
+}
+
+/**
+ * Whether the sockets lie outside the data directory. Their folder has a name that anybody can
+ * guess, so the node makes it with mode 0700 and both sides refuse one of another owner or mode.
+ */
+export function socketsLieElsewhere(paths: NodePaths): boolean {
+  return dirname(paths.controlSocket) !== paths.dataDir;
+}
+
+function socketPath(root: string, name: string): string {
+  const path = join(root, name);
+  // Both sockets move together, so that one folder has to be watched over and not two.
+  if (Buffer.byteLength(join(root, "control.sock")) <= socketPathMaxBytes) return path;
+  // Not os.tmpdir(): that follows TMPDIR, which differs between the node's shell and the build's.
+  const user = userInfo().uid;
+  return join("/tmp", `mesh-${user}-${hashHexOf(digestOf(Buffer.from(root))).slice(0, 16)}`, name);
+}

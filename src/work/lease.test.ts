@@ -1,0 +1,115 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { asPeerId } from "../base/ids.ts";
+import { failuresMax, queued, step, type TaskEvent, type TaskState } from "./lease.ts";
+
+const thief = asPeerId("thief");
+const other = asPeerId("other");
+const leased = step(queued, { type: "granted", thief, untilMs: 500 });
+const answered: TaskEvent = { type: "answered", thief, attempt: 1, exitCode: 0 };
+const committing = step(leased, answered);
+
+test("a thief that falls silent gives the task back to its owner", () => {
+  expect(step(leased, { type: "clock", nowMs: 499 })).toBe(leased);
+  expect(step(leased, { type: "clock", nowMs: 500 })).toMatchObject({ at: "queued", attempt: 1 });
+});
+
+test("a beat keeps the lease, and a beat for an older attempt does not", () => {
+  const again = step(step(leased, { type: "thief-left", thief }), {
+    type: "granted",
+    thief,
+    untilMs: 900,
+  });
+  const beat = { type: "renewed", thief, untilMs: 2000, running: true } as const;
+  expect(step(again, { ...beat, attempt: 1 })).toBe(again);
+  expect(step(again, { ...beat, attempt: 2 })).toMatchObject({ untilMs: 2000, running: true });
+});
+
+test("an answer to an older attempt, or from another peer, changes nothing", () => {
+  const again = step(step(leased, { type: "clock", nowMs: 500 }), {
+    type: "granted",
+    thief: other,
+    untilMs: 900,
+  });
+  expect(step(again, answered)).toBe(again);
+  expect(step(again, { ...answered, attempt: 2 })).toBe(again);
+});
+
+test("an answer is taken once, however often it comes", () => {
+  expect(step(committing, answered)).toBe(committing);
+  const done = step(committing, { type: "committed", attempt: 1 });
+  expect(done).toEqual({ at: "done" });
+  expect(step(done, answered)).toBe(done);
+});
+
+test("a peer's failure is decided by one run here", () => {
+  const back = step(leased, { ...answered, exitCode: 2 });
+  expect(back).toMatchObject({ at: "queued", hereOnly: "remote exit 2" });
+  expect(step(back, { type: "granted", thief: other, untilMs: 900 })).toBe(back);
+  expect(step(back, { type: "started-here" })).toMatchObject({
+    at: "here",
+    fallback: "remote exit 2",
+  });
+});
+
+test("a task that peers keep losing stays at home in the end", () => {
+  let state: TaskState = queued;
+  for (let failure = 1; failure <= failuresMax; failure += 1) {
+    state = step(state, { type: "granted", thief, untilMs: 500 });
+    state = step(state, { type: "clock", nowMs: 500 });
+  }
+  expect(state).toMatchObject({ at: "queued", failures: failuresMax, hereOnly: "lease expired" });
+});
+
+test("outputs that cannot be put in place bring the task home", () => {
+  const failed = step(committing, { type: "commit-failed", attempt: 1, reason: "blob-missing" });
+  expect(failed).toMatchObject({ at: "queued", hereOnly: "blob-missing" });
+});
+
+const anyEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
+  fc.record({
+    type: fc.constant("granted" as const),
+    thief: fc.constantFrom(thief, other),
+    untilMs: fc.nat(3000),
+  }),
+  fc.record({ type: fc.constant("clock" as const), nowMs: fc.nat(3000) }),
+  fc.record({ type: fc.constant("thief-left" as const), thief: fc.constantFrom(thief, other) }),
+  fc.record({
+    type: fc.constant("answered" as const),
+    thief: fc.constantFrom(thief, other),
+    attempt: fc.nat(4),
+    exitCode: fc.nat(1),
+  }),
+  fc.record({
+    type: fc.constant("gave-up" as const),
+    thief: fc.constantFrom(thief, other),
+    attempt: fc.nat(4),
+    reason: fc.constant("no room"),
+  }),
+  fc.record({ type: fc.constant("committed" as const), attempt: fc.nat(4) }),
+  fc.record({
+    type: fc.constant("commit-failed" as const),
+    attempt: fc.nat(4),
+    reason: fc.constant("x"),
+  }),
+  fc.constant<TaskEvent>({ type: "started-here" }),
+  fc.constant<TaskEvent>({ type: "finished-here" }),
+);
+
+test("whatever is lost, doubled or late, attempts only grow and a finished task stays finished", () => {
+  const property = fc.property(fc.array(anyEvent, { maxLength: 60 }), (events) => {
+    let state: TaskState = queued;
+    for (const event of events) {
+      const next: TaskState = step(state, event);
+      if (state.at === "done") expect(next).toBe(state);
+      if ("attempt" in state && "attempt" in next) {
+        expect(next.attempt).toBeGreaterThanOrEqual(state.attempt);
+      }
+      // Only the attempt being put in place can finish there; only a run here can finish here.
+      if (next.at === "done" && state.at !== "done")
+        expect(["here", "committing"]).toContain(state.at);
+      state = next;
+    }
+  });
+  fc.assert(property, { numRuns: 500 });
+});

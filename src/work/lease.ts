@@ -1,0 +1,145 @@
+/**
+ * The one place where a task changes state.
+ *
+ * Only the attempt that holds the lease is listened to: an answer to an older one is a no-op, so a
+ * message may be lost, doubled or late without harm. Times are the owner's monotonic clock. This
+ * file does not know what a task is, only where it stands.
+ */
+import type { PeerId } from "../base/ids.ts";
+
+/** Where one task stands at its owner: always exactly one of these. */
+export type TaskState =
+  | {
+      readonly at: "queued";
+      readonly attempt: number;
+      /** How many peers failed at it so far. */
+      readonly failures: number;
+      /** Why only this node may run it from now on. */
+      readonly hereOnly: string | undefined;
+    }
+  | { readonly at: "here"; readonly attempt: number; readonly fallback: string | undefined }
+  | {
+      readonly at: "leased";
+      readonly attempt: number;
+      readonly failures: number;
+      readonly thief: PeerId;
+      readonly untilMs: number;
+      readonly running: boolean;
+    }
+  /** The answer is in and its outputs are being put in place. */
+  | {
+      readonly at: "committing";
+      readonly attempt: number;
+      readonly failures: number;
+      readonly thief: PeerId;
+    }
+  | { readonly at: "done" }
+  | { readonly at: "cancelled" };
+
+export type TaskEvent =
+  | { readonly type: "started-here" }
+  | { readonly type: "granted"; readonly thief: PeerId; readonly untilMs: number }
+  | {
+      readonly type: "renewed";
+      readonly thief: PeerId;
+      readonly attempt: number;
+      readonly untilMs: number;
+      readonly running: boolean;
+    }
+  | { readonly type: "clock"; readonly nowMs: number }
+  | { readonly type: "thief-left"; readonly thief: PeerId }
+  | {
+      readonly type: "answered";
+      readonly thief: PeerId;
+      readonly attempt: number;
+      readonly exitCode: number;
+    }
+  | {
+      readonly type: "gave-up";
+      readonly thief: PeerId;
+      readonly attempt: number;
+      readonly reason: string;
+    }
+  | { readonly type: "committed"; readonly attempt: number }
+  | { readonly type: "commit-failed"; readonly attempt: number; readonly reason: string }
+  | { readonly type: "finished-here" }
+  | { readonly type: "cancel" };
+
+/** After this many peers failed at a task, it stays at home. */
+export const failuresMax: number = 2;
+
+export const queued: TaskState = { at: "queued", attempt: 0, failures: 0, hereOnly: undefined };
+
+/** The next state, or the very same object when the event means nothing here. */
+export function step(state: TaskState, event: TaskEvent): TaskState {
+  if (state.at === "done" || state.at === "cancelled") return state;
+  switch (event.type) {
+    case "cancel":
+      return { at: "cancelled" };
+    case "started-here":
+      return state.at === "queued"
+        ? { at: "here", attempt: state.attempt, fallback: state.hereOnly }
+        : state;
+    case "finished-here":
+      return state.at === "here" ? { at: "done" } : state;
+    case "granted":
+      if (state.at !== "queued" || state.hereOnly !== undefined) return state;
+      return {
+        at: "leased",
+        attempt: state.attempt + 1,
+        failures: state.failures,
+        thief: event.thief,
+        untilMs: event.untilMs,
+        running: false,
+      };
+    case "renewed":
+      if (!holds(state, event)) return state;
+      return { ...state, untilMs: event.untilMs, running: event.running };
+    case "answered":
+      if (!holds(state, event)) return state;
+      // A peer's failure is never believed: one run here decides what the user sees.
+      return event.exitCode === 0
+        ? { at: "committing", attempt: state.attempt, failures: state.failures, thief: state.thief }
+        : requeue(state, `remote exit ${event.exitCode}`);
+    case "gave-up":
+      return holds(state, event) ? failed(state, event.reason) : state;
+    case "thief-left":
+      return state.at === "leased" && state.thief === event.thief
+        ? failed(state, "peer left")
+        : state;
+    case "clock":
+      return state.at === "leased" && state.untilMs <= event.nowMs
+        ? failed(state, "lease expired")
+        : state;
+    case "committed":
+      return isCommitting(state, event.attempt) ? { at: "done" } : state;
+    case "commit-failed":
+      return isCommitting(state, event.attempt) ? requeue(state, event.reason) : state;
+  }
+}
+
+type Leased = TaskState & { readonly at: "leased" };
+type Committing = TaskState & { readonly at: "committing" };
+
+function holds(
+  state: TaskState,
+  { thief, attempt }: { readonly thief: PeerId; readonly attempt: number },
+): state is Leased {
+  return state.at === "leased" && state.thief === thief && state.attempt === attempt;
+}
+
+function isCommitting(state: TaskState, attempt: number): state is Committing {
+  return state.at === "committing" && state.attempt === attempt;
+}
+
+/** Back to the queue, for anybody unless too many have tried. */
+function failed(state: Leased, reason: string): TaskState {
+  const failures = state.failures + 1;
+  return failures < failuresMax
+    ? { at: "queued", attempt: state.attempt, failures, hereOnly: undefined }
+    : requeue({ ...state, failures }, reason);
+}
+
+function requeue(state: Leased | Committing, reason: string): TaskState {
+  return { at: "queued", attempt: state.attempt, failures: state.failures, hereOnly: reason };
+}
