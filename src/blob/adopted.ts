@@ -8,7 +8,7 @@ import { createRecentMap } from "../base/bounded.ts";
 import { type Digest, sizeBytesOf } from "../base/digest.ts";
 import { isMeshError } from "../base/errors.ts";
 import type { Disk } from "../host/host.ts";
-import { copyMatching, matches, readMatching } from "./files.ts";
+import { copyMatching, matches, readMatching, statOrNothing } from "./files.ts";
 
 /** Files remembered; the least recently used is forgotten first, and then fetched or copied. */
 const adoptedMax = 65_536;
@@ -63,7 +63,7 @@ export function createAdopted({ disk }: { readonly disk: Disk }): Adopted {
   return {
     has: (digest) => find(digest) !== undefined,
     add(digest, path) {
-      const stat = disk.statFollowNow(path);
+      const stat = statOrNothing(disk, path);
       if (stat?.kind !== "file" || stat.sizeBytes !== sizeBytesOf(digest)) return;
       const { mtimeNs, inode } = stat;
       const known = files.get(digest);
@@ -89,7 +89,7 @@ export function createAdopted({ disk }: { readonly disk: Disk }): Adopted {
 }
 
 function looksSame(disk: Disk, digest: Digest, kept: Kept): boolean {
-  const stat = disk.statFollowNow(kept.path);
+  const stat = statOrNothing(disk, kept.path);
   return (
     stat?.kind === "file" &&
     stat.sizeBytes === sizeBytesOf(digest) &&

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createHasher, type Digest, digestOf, hashHexOf, sizeBytesOf } from "../base/digest.ts";
 import { isMeshError, MeshError } from "../base/errors.ts";
 import type { Disk, FileStat } from "../host/host.ts";
+import { createLanes } from "./lanes.ts";
 import type { Slot } from "./shelf.ts";
 
 /** Up to here a file is read at once: the wait for a thread costs more than the read. */
@@ -14,6 +15,9 @@ export const pieceBytes: number = 1024 * 1024;
 
 /** Blobs are inputs of any action, and one inode has one mode: readable and executable by all. */
 export const blobMode = 0o555;
+
+/** Folders listed at a time by the start-up scan. */
+const scanWidth = 32;
 
 const hashShape = /^[0-9a-f]{64}$/;
 const shelfShape = /^[0-9a-f]{2}$/;
@@ -29,6 +33,16 @@ export function blobPath(root: string, hashHex: string): string {
 /** Whether an "io" failure carries one of these errnos. */
 export function isErrno(error: unknown, ...names: readonly string[]): boolean {
   return isMeshError(error, "io") && names.some((name) => error.message.startsWith(name));
+}
+
+/** What is at a path, or undefined: also when this node may not look there. */
+export function statOrNothing(disk: Disk, path: string): FileStat | undefined {
+  try {
+    return disk.statFollowNow(path);
+  } catch (error) {
+    if (isMeshError(error, "io")) return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -117,7 +131,8 @@ export async function scanBlobs(
 ): Promise<readonly Slot[]> {
   const found: { readonly slot: Slot; readonly mtimeNs: bigint }[] = [];
   const outer = await folders(disk, root);
-  await inTurns(outer, 32, async (folder) => {
+  const lanes = createLanes(scanWidth);
+  const scanFolder = async (folder: string): Promise<void> => {
     for (const inner of await folders(disk, folder)) {
       signal.throwIfAborted();
       for (const { name } of (await disk.list(inner)) ?? []) {
@@ -126,7 +141,8 @@ export async function scanBlobs(
         found.push({ slot: slotOf(name, stat), mtimeNs: stat.mtimeNs });
       }
     }
-  });
+  };
+  await Promise.all(outer.map((folder) => lanes.take(() => scanFolder(folder))));
   found.sort((a, b) => (a.mtimeNs < b.mtimeNs ? -1 : a.mtimeNs > b.mtimeNs ? 1 : 0));
   return found.map(({ slot }) => slot);
 }
@@ -140,21 +156,4 @@ async function folders(disk: Disk, path: string): Promise<readonly string[]> {
   return entries
     .filter(({ name, kind }) => kind === "directory" && shelfShape.test(name))
     .map(({ name }) => join(path, name));
-}
-
-/** Runs over all items, at most `width` at a time. */
-export async function inTurns<T>(
-  items: readonly T[],
-  width: number,
-  run: (item: T) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < items.length) {
-      const item = items[next];
-      next += 1;
-      if (item !== undefined) await run(item);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
 }

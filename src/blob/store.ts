@@ -13,6 +13,7 @@ import { isMeshError, MeshError } from "../base/errors.ts";
 import type { Clock, Disk } from "../host/host.ts";
 import { type Adopted, createAdopted } from "./adopted.ts";
 import { blobMode, isErrno, pieceBytes, scanBlobs } from "./files.ts";
+import { createLanes } from "./lanes.ts";
 import { createShelf, type Shelf } from "./shelf.ts";
 import { createShelved, type Shelved, temporaryPrefix } from "./shelved.ts";
 
@@ -140,6 +141,9 @@ interface Parts {
   readonly adopted: Adopted;
 }
 
+/** Small blobs written at a time, each with a file open; more wait. */
+const putWidth = 32;
+
 const noBytes = new Uint8Array(0);
 
 function missing(digest: Digest): MeshError {
@@ -209,6 +213,8 @@ function createStoring(parts: Parts): Pick<BlobStore, "put" | "putFile" | "recei
   /** Blobs being put: the same bytes twice at a time are written once. */
   const arriving = new Map<Digest, Promise<void>>();
 
+  const lanes = createLanes(putWidth);
+
   async function write(digest: Digest, bytes: Uint8Array): Promise<void> {
     const file = await shelved.begin(bytes.byteLength);
     await file.write(bytes);
@@ -218,7 +224,8 @@ function createStoring(parts: Parts): Pick<BlobStore, "put" | "putFile" | "recei
   function writeOnce(digest: Digest, bytes: Uint8Array): Promise<void> {
     const before = arriving.get(digest);
     if (before !== undefined) return before;
-    const writing = write(digest, bytes)
+    const writing = lanes
+      .take(() => write(digest, bytes))
       .catch((error: unknown) => {
         // On a full disk the first try made room.
         if (!isMeshError(error, "no-space")) throw error;

@@ -222,7 +222,12 @@ async function close(
   const end = await call.ended;
   clearTimeout(timer);
   if (end.at !== "done") return seen;
-  return { ...parseBuildReply(end.reply), wallMs: Math.round(wallMs) };
+  try {
+    return { ...parseBuildReply(end.reply), wallMs: Math.round(wallMs) };
+  } catch (error) {
+    if (!isMeshError(error, "malformed")) throw error;
+    return seen;
+  }
 }
 
 function writeSummary(path: string, summary: BuildSummary, display: Display): void {

@@ -69,7 +69,7 @@ interface Notes {
 
 /** Scans a whole file. Never throws: what makes no sense to it is left to the compiler. */
 export function scanSource(bytes: Uint8Array): Lexical {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice();
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
   const notes: Notes = {
     mentions: new Map(),
     seen: {

@@ -172,9 +172,14 @@ function askNode(path: string): void {
   socket.on("close", giveUp);
   socket.setTimeout(silenceMs, () => {
     if (child !== undefined) return;
-    if (asked) giveUp();
-    else socket.write(pingFrame);
+    if (asked) {
+      giveUp();
+      return;
+    }
     asked = true;
+    socket.write(pingFrame);
+    // A timeout that has fired is not started again by what is written while it does.
+    socket.setTimeout(silenceMs);
   });
   socket.on("data", (bytes) => {
     asked = false;

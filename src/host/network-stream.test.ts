@@ -80,6 +80,18 @@ test("a peer that floods a stream nobody reads loses the stream, not our memory"
   expect((await receiver.ended).how).toBe("reset");
 });
 
+test("a sender that does not wait for room loses the stream, not our memory", async () => {
+  const [network, remote] = await Promise.all([startNetwork(), startRemote()]);
+  const peer = await network.connect(remote.addr, never);
+  const stream = await network.open(peer, "/test/count/1", never);
+  remote.process.kill("SIGSTOP");
+  const sends = (64 * mebibyte) / sendMaxBytes;
+  expect(() => {
+    for (let i = 0; i < sends; i++) stream.send(new Uint8Array(sendMaxBytes));
+  }).toThrow(expect.objectContaining({ code: "peer-gone" }));
+  expect((await stream.ended).how).toBe("reset");
+});
+
 test("close sends what is queued and ends both directions", async () => {
   const [a, b] = await startStreams();
   const result = drain(b);

@@ -5,7 +5,7 @@
  * handler for errors that libp2p throws outside every call belongs to the program that starts it.
  */
 import assert from "node:assert/strict";
-import type { PeerId as Libp2pPeerId, PeerInfo } from "@libp2p/interface";
+import type { PeerId as Libp2pPeerId, Stream as Libp2pStream, PeerInfo } from "@libp2p/interface";
 import type { Multiaddr } from "@multiformats/multiaddr";
 import { isMeshError, MeshError } from "../base/errors.ts";
 import { asPeerId, type PeerId } from "../base/ids.ts";
@@ -151,6 +151,12 @@ async function openStream(
 ): Promise<Stream> {
   const connection = parts.table.best(peer);
   if (connection === undefined) throw new MeshError("peer-gone", `${peer} is not connected`);
+  const isOwn = (raw: Libp2pStream): boolean =>
+    raw.direction === "outbound" && raw.protocol === protocol;
+  // The peer counts too, and resets what is too much, without a reason.
+  if (connection.streams.filter(isOwn).length >= parts.streamsMax) {
+    throw new MeshError("limit", `${parts.streamsMax} ${protocol} streams to ${peer} are open`);
+  }
   try {
     return await parts.clock.withDeadline(signal, openMaxMs, async (until) => {
       const raw = await connection.newStream(protocol, {
@@ -158,6 +164,7 @@ async function openStream(
         maxOutboundStreams: parts.streamsMax,
       });
       if (until.aborted) raw.abort(new Error("nobody waits for this stream any more"));
+      if (raw.status !== "open") throw new MeshError("peer-gone", `${peer} refused the stream`);
       return createStream(raw);
     });
   } catch (error) {

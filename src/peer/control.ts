@@ -145,7 +145,9 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
         counts.set(name, (counts.get(name) ?? 0) + 1);
       },
       onFrame: (frame) => receive(link, frame),
-      onEnded: (reason, fault) => directory.drop(id, reason, fault),
+      onEnded(reason, fault) {
+        if (links.get(id) === link) directory.drop(id, reason, fault);
+      },
     });
     links.set(id, link);
     // Of each pair the lower id opens, so that there is one stream and not two.

@@ -20,11 +20,10 @@ export interface UnshareOptions {
 
 const devices = ["null", "zero", "full", "random", "urandom"] as const;
 
-/** $1 fstab, $2 root, $3 cwd, $4 id, $5 unshare, $6… env's arguments, --, the command. */
+/** $1 fstab, then the variables, the inner `unshare` and the command. */
 const script = `
-fstab=$1 root=$2 cwd=$3 id=$4 unshare=$5
-shift 5
-mount -n -a -T "$fstab" || exit 1
+mount -n -a -T "$1" || exit 1
+shift
 echo mounted >&3
 env -i "$@" 3>&-
 code=$?
@@ -39,17 +38,20 @@ export function createUnshare({ disk }: { readonly disk: Disk }, options: Unshar
     async enclose(room, job) {
       refuseLoaderVariables(job.env);
       const fstab = `${room.controlDir}/fstab`;
+      // Not the root itself: what is mounted on it would hide what is still to be mounted from it.
+      const view = `${room.controlDir}/view`;
+      await disk.makeDirectory(view);
       await makeDevicePlaces(disk, room.rootDir);
-      await disk.append(fstab, utf8(fstabOf(room)));
+      await disk.append(fstab, utf8(fstabOf(room, view)));
       const id = String(innerId);
       return [
         program,
         ...["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts"],
         ...["--cgroup", "--fork", "--kill-child", "--"],
-        ...["sh", "-c", script, "sh", fstab, room.rootDir, job.cwd, id, program],
+        ...["sh", "-c", script, "sh", fstab],
         ...Object.entries({ ...job.env, PWD: job.cwd }).map(([name, value]) => `${name}=${value}`),
         ...[program, "--user", `--map-user=${id}`, `--map-group=${id}`],
-        ...[`--root=${room.rootDir}`, `--wd=${job.cwd}`, "--"],
+        ...[`--root=${view}`, `--wd=${job.cwd}`, "--"],
         ...job.argv,
       ];
     },
@@ -100,15 +102,15 @@ async function makeDevicePlaces(disk: Disk, rootDir: string): Promise<void> {
   ]);
 }
 
-function fstabOf({ rootDir, mounts, memoryTmp }: Room): string {
-  const at = (path: string): string => `${rootDir}${path === "/" ? "" : path}`;
+function fstabOf({ rootDir, mounts, memoryTmp }: Room, view: string): string {
+  const at = (path: string): string => `${view}${path}`;
   const options = {
     writable: "bind,nosuid,nodev",
     "read-only": "bind,ro,nosuid,nodev",
     "tree-read-only": "rbind,ro,nosuid,nodev",
   };
   const lines: [from: string, to: string, type: string, options: string][] = [
-    [rootDir, rootDir, "none", options["read-only"]],
+    [rootDir, view, "none", options["read-only"]],
     ["proc", at("/proc"), "proc", "ro,nosuid,nodev,noexec"],
     ["tmpfs", at("/dev/shm"), "tmpfs", "nosuid,nodev,mode=1777,size=64m"],
     // Read-only, so that nobody can chmod them; reading and writing a device is no file change.

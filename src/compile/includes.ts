@@ -1,0 +1,520 @@
+/**
+ * Finds every file that compiling one source may open, without running the compiler.
+ *
+ * What a file mentions is kept by its content; where a mention leads is kept for as long as every
+ * folder that was asked still gives the same answers. So a second translation unit costs one look
+ * at each file and folder. Branches are not evaluated: more is found than the compiler opens, and
+ * never less, or `unresolved` says that only the compiler can tell.
+ */
+import { createRecentMap, type RecentMap } from "../base/bounded.ts";
+import { type Digest, digestOf } from "../base/digest.ts";
+import { isMeshError, MeshError } from "../base/errors.ts";
+import type { TreeEntry } from "../blob/tree.ts";
+import {
+  createTrail,
+  type FileNode,
+  type FileView,
+  type FolderNode,
+  type Found,
+  type Look,
+  parentOf,
+  type Trail,
+} from "../exec/file-view.ts";
+import type { Clock, Disk } from "../host/host.ts";
+import { type Lexical, type Mention, macroHash, type Seen, scanSource } from "./scan.ts";
+import { type Family, findSearchPath, type SearchDirs, type SearchPath } from "./search-path.ts";
+
+export interface IncludeQuery {
+  readonly family: Family;
+  readonly cwd: string;
+  /** As typed. */
+  readonly source: string;
+  readonly dirs: SearchDirs;
+  /** The compiler's own header folders. */
+  readonly standard: readonly string[];
+  /** `-include` and `-imacros`, as typed. */
+  readonly forced: readonly string[];
+  /** Names of macros that the command line defines. */
+  readonly defined: readonly string[];
+  /** More files known to be opened, e.g. from the compiler itself; absolute or relative to `cwd`. */
+  readonly also: readonly string[];
+}
+
+export interface Scan {
+  /** Files, symlinks and folders by path: all that the sources and headers need. */
+  readonly entries: ReadonlyMap<string, TreeEntry>;
+  /** Files that are read, the source first. */
+  readonly files: readonly FileNode[];
+  /** Anything seen in any file. */
+  readonly seen: Seen;
+  /** Some `#include` depends on a macro: the compiler must be asked. */
+  readonly unresolved: boolean;
+  /** A precompiled header lies where the compiler would look for one. */
+  readonly precompiled: boolean;
+  /** Two files with the same bytes, which a compiler may take for one. */
+  readonly twins: boolean;
+  /** Every path that was looked for and must stay absent for this scan to hold. */
+  readonly absent: () => readonly string[];
+}
+
+export interface IncludeScanner {
+  /**
+   * Codes: "io" when a file is missing or cannot be read, "limit" when there are too many or too
+   * large ones, "unsupported" when something is neither file nor folder.
+   */
+  scan(query: IncludeQuery, signal: AbortSignal): Promise<Scan>;
+}
+
+export interface IncludeScannerDeps {
+  readonly view: FileView;
+  readonly disk: Pick<Disk, "readNow">;
+  readonly clock: Pick<Clock, "sleep">;
+}
+
+export interface IncludeScannerOptions {
+  /** Contents whose mentions are remembered. */
+  readonly lexicalsMax: number;
+  /** Search paths remembered; each target of a project has one. */
+  readonly contextsMax: number;
+  /** Files per search path whose mentions are remembered as resolved. */
+  readonly edgesMax: number;
+  /** Files that one source may reach. */
+  readonly reachMax: number;
+  /** Files read before others get a turn. */
+  readonly readsPerTurn: number;
+}
+
+export const includeScannerDefaults: IncludeScannerOptions = {
+  lexicalsMax: 65_536,
+  contextsMax: 256,
+  edgesMax: 16_384,
+  reachMax: 20_000,
+  readsPerTurn: 64,
+};
+
+type FoundFile = Extract<Found, { kind: "file" }>;
+
+/** Where the mentions of one file lead under one search path. */
+interface Edges {
+  readonly node: FileNode;
+  readonly opened: readonly FoundFile[];
+  /** Files that are only asked about. */
+  readonly probed: readonly string[];
+  readonly links: readonly TreeEntry[];
+  readonly folders: readonly FolderNode[];
+  readonly asked: readonly FolderNode[];
+  /** The version of each folder in `asked` for which all this is true. */
+  readonly versions: readonly number[];
+}
+
+interface Context {
+  readonly path: SearchPath;
+  readonly edges: RecentMap<string, Edges>;
+}
+
+interface Reached {
+  readonly at: FoundFile;
+  readonly node: FileNode;
+  readonly lexical: Lexical;
+}
+
+export function createIncludeScanner(
+  deps: IncludeScannerDeps,
+  options: IncludeScannerOptions = includeScannerDefaults,
+): IncludeScanner {
+  const { view, disk, clock } = deps;
+  const lexicals = createRecentMap<Digest, Lexical>(options.lexicalsMax);
+  const contexts = createRecentMap<string, Context>(options.contextsMax);
+
+  function lexicalOf(node: FileNode, bytes: Uint8Array | undefined): Lexical {
+    const known = lexicals.get(node.digest);
+    if (known !== undefined) return known;
+    const text = bytes ?? disk.readNow(node.path);
+    if (bytes === undefined && digestOf(text) !== node.digest)
+      throw new MeshError("io", `${node.path} changed while it was read`);
+    const lexical = scanSource(text);
+    lexicals.set(node.digest, lexical);
+    return lexical;
+  }
+
+  function contextOf(look: Look, cwd: FolderNode, query: IncludeQuery, trail: Trail): Context {
+    const { dirs, standard, family } = query;
+    const path = findSearchPath(look, cwd, dirs, standard, family, trail);
+    if (path === undefined)
+      throw new MeshError("unsupported", "an include directory is not a directory");
+    const key = contextKey(query);
+    const known = contexts.get(key);
+    if (known !== undefined && sameFolders(known.path.chain, path.chain)) return known;
+    const made = { path, edges: createRecentMap<string, Edges>(options.edgesMax) };
+    contexts.set(key, made);
+    return made;
+  }
+
+  function edgesOf(look: Look, context: Context, reached: Reached, query: IncludeQuery): Edges {
+    const { apparentPath } = reached.at;
+    const known = context.edges.get(apparentPath);
+    if (known !== undefined && known.node === reached.node && holds(look, known)) return known;
+    const made = resolveAll(look, context.path, reached, reached.lexical.mentions, query.family);
+    context.edges.set(apparentPath, made);
+    return made;
+  }
+
+  async function scan(query: IncludeQuery, signal: AbortSignal): Promise<Scan> {
+    const look = view.look();
+    const trail = createTrail();
+    const cwd = folderOf(look, query.cwd, trail);
+    const context = contextOf(look, cwd, query, trail);
+    const walk = createWalk(trail);
+    const start = startingPoints(look, cwd, context.path, query, trail);
+    const queue: FoundFile[] = [...start];
+    const reached: Reached[] = [];
+    const visited = new Set<string>();
+    let turn = 0;
+    let unresolved = false;
+    for (let next = 0; ; next++) {
+      if (next === queue.length) {
+        const macros = followMacros(look, context.path, reached, query, walk);
+        unresolved ||= macros.unresolved;
+        for (const found of macros.opened) if (!visited.has(found.apparentPath)) queue.push(found);
+        if (next === queue.length) break;
+      }
+      const at = queue[next];
+      if (at === undefined || visited.has(at.apparentPath)) continue;
+      visited.add(at.apparentPath);
+      if (visited.size > options.reachMax)
+        throw new MeshError("limit", `${query.source} reaches over ${options.reachMax} files`);
+      let bytes: Uint8Array | undefined;
+      const node = look.file(at.path, (_, read) => {
+        bytes = read;
+      });
+      if (node === undefined) throw new MeshError("io", `ENOENT: ${at.path} has gone`);
+      const one = { at, node, lexical: lexicalOf(node, bytes) };
+      reached.push(one);
+      walk.addFile(node);
+      const edges = edgesOf(look, context, one, query);
+      walk.addEdges(look, edges);
+      for (const found of edges.opened) if (!visited.has(found.apparentPath)) queue.push(found);
+      if (look.filesRead - turn >= options.readsPerTurn) {
+        // Reading is synchronous: a cold scan must let the rest of the node live.
+        turn = look.filesRead;
+        await clock.sleep(0, signal);
+      }
+    }
+    const first = new Set(start.slice(0, 1 + query.forced.length));
+    const roots = reached.filter(({ at }) => first.has(at));
+    return {
+      entries: walk.entries(),
+      files: reached.map(({ node }) => node),
+      ...judge(reached, unresolved, query.family),
+      precompiled: hasPrecompiled(look, context.path, cwd, roots, query),
+      absent: () => absentPaths(view.look(), context.path, reached, query.family),
+    };
+  }
+
+  return { scan };
+}
+
+function contextKey({ cwd, family, dirs, standard }: IncludeQuery): string {
+  const parts = [dirs.quote, dirs.bracket, dirs.system, dirs.after, standard];
+  return [cwd, family, ...parts.map((names) => names.join("\0"))].join("\0\0");
+}
+
+function sameFolders(a: readonly FolderNode[], b: readonly FolderNode[]): boolean {
+  return a.length === b.length && a.every((folder, i) => folder === b[i]);
+}
+
+function holds(look: Look, edges: Edges): boolean {
+  for (let i = 0; i < edges.asked.length; i++) {
+    const folder = edges.asked[i];
+    if (folder === undefined) return false;
+    look.refresh(folder);
+    if (folder.version !== edges.versions[i]) return false;
+  }
+  return true;
+}
+
+function folderOf(look: Look, path: string, trail: Trail): FolderNode {
+  const found = look.find(look.folder("/"), path, trail);
+  if (found?.kind !== "folder") throw new MeshError("io", `ENOENT: no directory ${path}`);
+  trail.folders.add(found.folder);
+  return found.folder;
+}
+
+/** The source, the files that are included before it, and those the caller knows of. */
+function startingPoints(
+  look: Look,
+  cwd: FolderNode,
+  path: SearchPath,
+  query: IncludeQuery,
+  trail: Trail,
+): FoundFile[] {
+  const points = [mustFind(look.find(cwd, query.source, trail), query.source)];
+  for (const name of query.forced) {
+    // Looked for in the working directory first, then like "name".
+    const there = asFile(look.find(cwd, name, trail));
+    const found = there ?? search(look, path.chain, 0, name, trail);
+    points.push(mustFind(found, name));
+  }
+  for (const name of query.also) points.push(mustFind(look.find(cwd, name, trail), name));
+  // GCC on GNU systems begins every source with this header, if there is one.
+  const predefined = search(look, path.chain, path.bracketStart, "stdc-predef.h", trail);
+  if (predefined !== undefined) points.push(predefined);
+  return points;
+}
+
+function mustFind(found: Found | undefined, name: string): FoundFile {
+  if (found === undefined) throw new MeshError("io", `ENOENT: no file ${name}`);
+  if (found.kind !== "file") throw new MeshError("unsupported", `${name} is no regular file`);
+  return found;
+}
+
+/** A folder or a missing file is passed over, as compilers do; a device is too strange for that. */
+function asFile(found: Found | undefined): FoundFile | undefined {
+  if (found?.kind === "other") throw new MeshError("unsupported", "a header is no regular file");
+  return found?.kind === "file" ? found : undefined;
+}
+
+function search(
+  look: Look,
+  chain: readonly FolderNode[],
+  from: number,
+  name: string,
+  trail: Trail,
+): FoundFile | undefined {
+  for (let i = from; i < chain.length; i++) {
+    const folder = chain[i];
+    const found = folder && asFile(look.find(folder, name, trail));
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Calls `each` with every place where the compiler may look for `mention`, until it says stop. */
+function forEachPlace(
+  look: Look,
+  path: SearchPath,
+  at: FoundFile,
+  mention: Mention,
+  family: Family,
+  each: (folder: FolderNode) => boolean,
+): void {
+  if (!mention.angled || mention.name.startsWith("/")) {
+    if (each(at.folder)) return;
+    if (mention.name.startsWith("/")) return;
+    // Clang knows a file by its inode and may look beside its real place instead.
+    if (family === "clang" && at.path !== at.apparentPath)
+      if (each(look.folder(parentOf(at.path)))) return;
+  }
+  for (let i = mention.angled ? path.bracketStart : 0; i < path.chain.length; i++) {
+    const folder = path.chain[i];
+    if (folder !== undefined && each(folder)) return;
+  }
+}
+
+function resolve(
+  look: Look,
+  path: SearchPath,
+  at: FoundFile,
+  mention: Mention,
+  family: Family,
+  trail: Trail,
+): readonly FoundFile[] {
+  const found: FoundFile[] = [];
+  // Where "next" begins depends on how this file was reached: any later match may be meant.
+  const every = mention.asking === "next" || mention.asking === "probe-next";
+  forEachPlace(look, path, at, mention, family, (folder) => {
+    const file = asFile(look.find(folder, mention.name, trail));
+    if (file !== undefined) found.push(file);
+    return file !== undefined && !every;
+  });
+  return found;
+}
+
+function resolveAll(
+  look: Look,
+  path: SearchPath,
+  { at, node }: Reached,
+  mentions: readonly Mention[],
+  family: Family,
+): Edges {
+  const trail = createTrail();
+  const opened: FoundFile[] = [];
+  const probed: string[] = [];
+  for (const mention of mentions) {
+    const found = resolve(look, path, at, mention, family, trail);
+    if (mention.asking === "include" || mention.asking === "next") opened.push(...found);
+    else for (const file of found) probed.push(file.path);
+  }
+  const asked = [...trail.asked];
+  return {
+    node,
+    opened,
+    probed,
+    links: [...trail.links.values()],
+    folders: [...trail.folders],
+    asked,
+    versions: asked.map((folder) => folder.version),
+  };
+}
+
+interface Walk {
+  addFile(node: FileNode): void;
+  addEdges(look: Look, edges: Edges): void;
+  entries(): Map<string, TreeEntry>;
+}
+
+/** Collects what goes into the input root. */
+function createWalk(trail: Trail): Walk {
+  const entries = new Map<string, TreeEntry>();
+  const folders = trail.folders;
+  return {
+    addFile: (node) => void entries.set(node.path, node.entry),
+    addEdges(look, edges) {
+      for (const link of edges.links) entries.set(link.path, link);
+      for (const folder of edges.folders) folders.add(folder);
+      for (const path of edges.probed) {
+        const node = look.file(path);
+        if (node !== undefined) entries.set(path, node.entry);
+      }
+    },
+    entries() {
+      for (const [path, link] of trail.links) entries.set(path, link);
+      for (const { path } of folders) entries.set(path, { kind: "directory", path });
+      return entries;
+    },
+  };
+}
+
+/**
+ * `#include NAME`: any header's name that some reached file gives to NAME may be meant. Anything
+ * else that NAME may stand for is for the compiler to say.
+ */
+function followMacros(
+  look: Look,
+  path: SearchPath,
+  reached: readonly Reached[],
+  query: IncludeQuery,
+  walk: Walk,
+): { readonly opened: readonly FoundFile[]; readonly unresolved: boolean } {
+  const opened: FoundFile[] = [];
+  let unresolved = false;
+  for (const one of reached) {
+    for (const name of one.lexical.includedMacros) {
+      const hash = macroHash(name);
+      if (name.startsWith("__") || query.defined.includes(name)) unresolved = true;
+      const mentions: Mention[] = [];
+      for (const { lexical } of reached) {
+        if (lexical.otherMacros.includes(hash)) unresolved = true;
+        mentions.push(...(lexical.headerMacros.get(name) ?? []));
+      }
+      const edges = resolveAll(look, path, one, mentions, query.family);
+      walk.addEdges(look, edges);
+      opened.push(...edges.opened);
+    }
+  }
+  return { opened, unresolved };
+}
+
+function judge(
+  reached: readonly Reached[],
+  macrosUnresolved: boolean,
+  family: Family,
+): Pick<Scan, "seen" | "unresolved" | "twins"> {
+  const all: Record<keyof Seen, boolean> = { ...nothingSeen };
+  const probing = new Set<string>();
+  const firstPaths = new Map<Digest, string>();
+  let twins = false;
+  for (const { node, lexical } of reached) {
+    const { seen } = lexical;
+    for (const key of seenKeys) if (seen[key]) all[key] = true;
+    for (const name of lexical.probingMacros) probing.add(name);
+    // GCC compares the bytes of files read once only; Clang compares inodes, and equal blobs
+    // share one in an input root made of hard links.
+    if (!seen.once && family === "gcc") continue;
+    const first = firstPaths.get(node.digest);
+    if (first === undefined) firstPaths.set(node.digest, node.path);
+    else if (first !== node.path) twins = true;
+  }
+  if (probing.size > 0)
+    for (const { lexical } of reached)
+      for (const name of lexical.conditionCalls) if (probing.has(name)) all.computedProbe = true;
+  return { seen: all, unresolved: macrosUnresolved || all.computed, twins };
+}
+
+const nothingSeen: Seen = {
+  time: false,
+  timestamp: false,
+  incbin: false,
+  embed: false,
+  once: false,
+  modules: false,
+  computed: false,
+  computedProbe: false,
+  filePragma: false,
+  strangeName: false,
+};
+
+const seenKeys: readonly (keyof Seen)[] = [
+  "time",
+  "timestamp",
+  "incbin",
+  "embed",
+  "once",
+  "modules",
+  "computed",
+  "computedProbe",
+  "filePragma",
+  "strangeName",
+];
+
+/** Whether a precompiled header would be used for a file included first of all. */
+function hasPrecompiled(
+  look: Look,
+  path: SearchPath,
+  cwd: FolderNode,
+  roots: readonly Reached[],
+  query: IncludeQuery,
+): boolean {
+  const trail = createTrail();
+  const exists = (folder: FolderNode, name: string): boolean =>
+    look.find(folder, name, trail) !== undefined;
+  for (const suffix of query.family === "gcc" ? [".gch"] : [".gch", ".pch"])
+    for (const name of query.forced)
+      for (const folder of [cwd, ...path.chain]) if (exists(folder, name + suffix)) return true;
+  if (query.family === "clang") return false;
+  return roots.some(({ at, lexical }) =>
+    lexical.mentions.some((mention) => {
+      let found = false;
+      forEachPlace(look, path, at, mention, query.family, (folder) => {
+        found = exists(folder, `${mention.name}.gch`);
+        return found;
+      });
+      return found;
+    }),
+  );
+}
+
+function absentPaths(
+  look: Look,
+  path: SearchPath,
+  reached: readonly Reached[],
+  family: Family,
+): readonly string[] {
+  const absent = new Set<string>();
+  for (const { at, lexical } of reached) {
+    for (const mention of lexical.mentions) {
+      forEachPlace(look, path, at, mention, family, (folder) => {
+        const found = look.find(folder, mention.name, createTrail());
+        if (found === undefined)
+          absent.add(mention.name.startsWith("/") ? mention.name : `${folder.path}/${mention.name}`);
+        return found?.kind === "file";
+      });
+    }
+  }
+  return [...absent];
+}
+
+/** Whether an error means "these inputs cannot be named", rather than a bug. */
+export function isScanFailure(error: unknown): error is MeshError {
+  return isMeshError(error, "io", "limit", "unsupported");
+}

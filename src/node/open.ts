@@ -1,0 +1,264 @@
+/**
+ * Opens a data directory as a node on this machine: its key, its mesh, its blobs, its sandbox.
+ *
+ * Everything that can be wrong with a directory, a port or an invite is found out here, before
+ * anything is announced to anybody.
+ */
+import { join } from "node:path";
+import { MeshError, messageOf } from "../base/errors.ts";
+import { createEvents, type Emit } from "../base/events.ts";
+import { type BlobStore, createBlobStore } from "../blob/store.ts";
+import { ingestTwins } from "../blob/twin.ts";
+import { createExecutor } from "../exec/executor.ts";
+import { createNativeExecutor, type NativeExecutor, nativeDefaults } from "../exec/native.ts";
+import { probeSandbox, type Sandbox } from "../exec/sandbox/probe.ts";
+import { cleanLeftovers } from "../exec/sandbox/root.ts";
+import { createWasmExecutor } from "../exec/wasm.ts";
+import { createClock } from "../host/clock.ts";
+import { createDisk } from "../host/disk.ts";
+import type { Clock, Disk, Host, Network, Processes, Random } from "../host/host.ts";
+import { createNetwork } from "../host/network.ts";
+import {
+  decodeIdentity,
+  encodeIdentity,
+  generateIdentity,
+  type Identity,
+} from "../host/network-identity.ts";
+import { createNoNetwork } from "../host/network-none.ts";
+import { createProcesses } from "../host/processes.ts";
+import { createRandom } from "../host/random.ts";
+import { createWasmPool, type WasmPool } from "../host/wasm-pool.ts";
+import { platformName } from "../peer/capability.ts";
+import { decodeInvite } from "../peer/invite.ts";
+import { createMembership, type Membership } from "../peer/membership.ts";
+import { isAlive } from "./control-server.ts";
+import { createNode, type MeshNode, nodeDefaults } from "./node.ts";
+import { type NodePaths, nodePaths } from "./paths.ts";
+
+export interface OpenOptions {
+  readonly dataDir: string;
+  /** Multiaddrs; undefined: a free port on every interface. */
+  readonly listen: readonly string[] | undefined;
+  readonly bootstrap: readonly string[];
+  readonly mdns: boolean;
+  readonly slots: number;
+  /** Undefined: the name it had before, else `nameDefault`. */
+  readonly name: string | undefined;
+  readonly nameDefault: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly cacheSizeBytes: number;
+  /** Undefined: the best there is. */
+  readonly sandbox: "bwrap" | "unshare" | "none" | undefined;
+  readonly invite: string | undefined;
+  /** A node for one build: without a mesh of its own, it makes none and listens nowhere. */
+  readonly embedded: boolean;
+}
+
+export interface OpenNode extends MeshNode {
+  readonly paths: NodePaths;
+  readonly sandbox: Sandbox;
+  readonly platform: string;
+  /** False for an embedded node without a mesh. */
+  readonly inMesh: boolean;
+}
+
+const wasmMemoryMaxBytes = 4096 * 1024 * 1024;
+const wasmOutputMaxBytes = 1024 * 1024 * 1024;
+const hourMs = 3_600_000;
+
+/**
+ * Codes: "in-use" (a live node has the directory, or the port), "io" and "no-space" (it cannot be
+ * written), "malformed", "refused" and "wrong-mesh" (the invite or a file in it), "usage".
+ */
+export async function openNode(options: OpenOptions, signal: AbortSignal): Promise<OpenNode> {
+  const paths = nodePaths(options.dataDir);
+  const clock = createClock();
+  const random = createRandom();
+  const disk = createDisk();
+  const events = createEvents();
+  const invite =
+    options.invite === undefined ? undefined : decodeInvite(options.invite, clock.wallMs());
+  await claim(disk, paths);
+  if (await isAlive(paths.controlSocket)) {
+    throw new MeshError(
+      "in-use",
+      `a node is running with the data directory ${paths.dataDir}; stop it, or choose another with --data-dir`,
+    );
+  }
+  const identity = await readIdentity(disk, paths.identity);
+  const inMesh =
+    !options.embedded || invite !== undefined || (await disk.stat(paths.meshFile)) !== undefined;
+  const { name, nameDefault } = options;
+  const membership = inMesh
+    ? await createMembership(
+        { disk, clock, random, emit: events.emit },
+        { dataDir: paths.dataDir, invite, name, nameDefault },
+      )
+    : loner(random, name ?? nameDefault);
+
+  const processes = createProcesses({ runMax: 1024, startNow: true });
+  const { slots } = options;
+  const opened: (() => Promise<void>)[] = [() => processes.close()];
+  try {
+    await cleanLeftovers({ disk, processes }, paths.tmp, signal);
+    const store = await createBlobStore(
+      { disk, clock },
+      { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },
+      signal,
+    );
+    const sandbox = await probeSandbox(
+      { processes, disk },
+      { wanted: options.sandbox, tmpDir: paths.tmp },
+      signal,
+    );
+    const network = inMesh
+      ? await joinNetwork(options, identity, membership, signal)
+      : createNoNetwork(identity.peerId);
+    const host: Host = { clock, random, disk, network, processes };
+    const platform = platformName(process.platform, process.arch);
+    const executors = createExecutors(host, store, sandbox, events.emit, paths, platform, slots);
+    opened.push(executors.close);
+    const node = createNode(
+      {
+        host,
+        events,
+        membership,
+        store,
+        execute: executors.execute,
+        ingestTwins: (inputs) => ingestTwins(store, disk, inputs),
+      },
+      {
+        ...nodeDefaults,
+        bootstrap: options.bootstrap,
+        own: {
+          name: membership.name,
+          roles: membership.roles,
+          slots,
+          sandbox: sandbox.tier,
+          platform,
+          labels: options.labels,
+        },
+      },
+    );
+    return {
+      ...node,
+      paths,
+      sandbox,
+      platform,
+      inMesh,
+      async stop() {
+        await node.stop();
+        await closeAll(opened);
+      },
+    };
+  } catch (error) {
+    await closeAll(opened);
+    throw error;
+  }
+}
+
+async function closeAll(opened: readonly (() => Promise<void>)[]): Promise<void> {
+  for (const close of opened.toReversed()) await close();
+}
+
+/** Makes the directory this user's own, and sees that it can be written. */
+async function claim(disk: Disk, { dataDir, controlSocket }: NodePaths): Promise<void> {
+  const probe = join(dataDir, ".write-test");
+  try {
+    await disk.makeDirectory(dataDir);
+    await disk.chmod(dataDir, 0o700);
+    await disk.writeAtomic(probe, new Uint8Array(1), { mode: 0o600, sync: false });
+    await disk.remove(probe);
+    const sockets = join(controlSocket, "..");
+    if (sockets !== dataDir) {
+      await disk.makeDirectory(sockets);
+      await disk.chmod(sockets, 0o700);
+    }
+  } catch (error) {
+    const code = error instanceof MeshError ? error.code : "io";
+    throw new MeshError(
+      code,
+      `cannot use the data directory ${dataDir}: ${messageOf(error)}; choose another with --data-dir`,
+      { cause: error },
+    );
+  }
+}
+
+async function readIdentity(disk: Disk, path: string): Promise<Identity> {
+  if ((await disk.stat(path)) !== undefined) {
+    try {
+      return decodeIdentity(await disk.read(path));
+    } catch (error) {
+      throw new MeshError(
+        "malformed",
+        `${path} is damaged (${messageOf(error)}); restore it, or remove it to become a new node`,
+        { cause: error },
+      );
+    }
+  }
+  const identity = generateIdentity();
+  await disk.writeAtomic(path, encodeIdentity(identity), { mode: 0o600, sync: true });
+  return identity;
+}
+
+function joinNetwork(
+  { listen, bootstrap, mdns }: OpenOptions,
+  identity: Identity,
+  { meshKey, name }: Membership,
+  signal: AbortSignal,
+): Promise<Network> {
+  const where = listen === undefined ? {} : { listen };
+  return createNetwork({ identity, meshKey, bootstrap, mdns, name, ...where }, signal);
+}
+
+/** The membership of a node that belongs nowhere and leaves no trace of it. */
+function loner(random: Random, name: string): Membership {
+  return {
+    meshKey: random.bytes(32),
+    name,
+    roles: ["member"],
+    created: false,
+    peers: () => [],
+    seen: () => {},
+    close: async () => {},
+  };
+}
+
+interface Executors {
+  readonly execute: MeshNode["execute"];
+  readonly close: () => Promise<void>;
+}
+
+function createExecutors(
+  { clock, disk, processes }: { clock: Clock; disk: Disk; processes: Processes },
+  store: BlobStore,
+  sandbox: Sandbox,
+  emit: Emit,
+  { tmp }: NodePaths,
+  platform: string,
+  slots: number,
+): Executors {
+  const pool: WasmPool = createWasmPool(clock, slots);
+  const native: NativeExecutor | undefined =
+    sandbox.tier === ""
+      ? undefined
+      : createNativeExecutor(
+          { processes, disk, store, emit, sandbox },
+          { ...nativeDefaults, tmpDir: tmp },
+        );
+  const wasm = createWasmExecutor(
+    { store, pool },
+    {
+      memoryMaxBytes: wasmMemoryMaxBytes,
+      timeoutMaxMs: hourMs,
+      outputMaxBytes: wasmOutputMaxBytes,
+    },
+  );
+  return {
+    execute: createExecutor({ native: native?.execute, wasm }, { platform }),
+    async close() {
+      await native?.close();
+      await pool.close();
+    },
+  };
+}
