@@ -25,7 +25,7 @@ const mayListen = new Set(["node/control-server.ts", "node/paths.ts"]);
 
 const row = (folder: string) => rows.findIndex((names) => names.includes(folder));
 const files = readdirSync("src", { recursive: true, encoding: "utf8" })
-  .filter((path) => path.includes("/") && /(?<!\.(test|contract|fixture|e2e))\.ts$/.test(path))
+  .filter((path) => path.includes("/") && /(?<!\.(test|contract|e2e)|fixture)\.ts$/.test(path))
   .map((path) => ({
     path,
     folder: path.split("/")[0] ?? "",

@@ -1,5 +1,9 @@
 /** The short commands: each asks the node one thing and prints what it says. */
-import { parseInviteReply, type Role } from "../node/control-api.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MeshError } from "../base/errors.ts";
+import { parseInviteReply } from "../node/control-api.ts";
+import { isAlive } from "../node/control-server.ts";
+import { controlSocketPath } from "../node/paths.ts";
 import { ask } from "./client.ts";
 import { answerMaxMs } from "./status.ts";
 import type { Terminal } from "./terminal.ts";
@@ -7,16 +11,15 @@ import type { Terminal } from "./terminal.ts";
 export interface InviteFlags {
   readonly dataDir: string;
   readonly expiresMs: number;
-  readonly role: Role;
   readonly json: boolean;
 }
 
 /** The invite alone on stdout, so that it can be piped; what to do with it on stderr. */
 export async function inviteCommand(
-  { dataDir, expiresMs, role, json }: InviteFlags,
+  { dataDir, expiresMs, json }: InviteFlags,
   terminal: Terminal,
 ): Promise<number> {
-  const request = { call: "invite", expiresMs, role } as const;
+  const request = { call: "invite", expiresMs, role: "member" } as const;
   const reply = parseInviteReply(await ask(dataDir, request, { silenceMs: answerMaxMs }));
   if (json) {
     const { invite, expiresUnixMs } = reply;
@@ -33,21 +36,19 @@ export async function inviteCommand(
   return 0;
 }
 
-export async function cancelCommand(
-  id: string,
-  dataDir: string,
-  terminal: Terminal,
-): Promise<number> {
-  await ask(dataDir, { call: "cancel", id }, { silenceMs: answerMaxMs });
-  terminal.err(`mesh: ${id} is cancelled\n`);
-  return 0;
-}
-
 /** A node that leaves finishes or hands back what it runs for others first. */
-const leaveMaxMs = 60_000;
+const leaveMaxMs = 30_000;
+const lookAgainMs = 50;
 
+/** Returns when the node is gone, so that its data directory may be used again. */
 export async function leaveCommand(dataDir: string, terminal: Terminal): Promise<number> {
   await ask(dataDir, { call: "leave" }, { silenceMs: leaveMaxMs });
-  terminal.err(`mesh: the node of ${dataDir} has left the mesh and ended\n`);
+  for (let waitedMs = 0; await isAlive(controlSocketPath(dataDir)); waitedMs += lookAgainMs) {
+    if (waitedMs >= leaveMaxMs) {
+      throw new MeshError("deadline", `the node of ${dataDir} was told to leave, but still runs`);
+    }
+    await sleep(lookAgainMs);
+  }
+  terminal.err(`mesh: the node of ${dataDir} has left the mesh\n`);
   return 0;
 }

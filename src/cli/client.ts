@@ -4,7 +4,7 @@
  * It knows lines and their order (docs of `node/control-api.ts`), not what the commands do with
  * the answers, and it starts no node.
  */
-import { lstatSync } from "node:fs";
+import { lstatSync, type Stats } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
@@ -122,7 +122,7 @@ async function connectTo(dataDir: string): Promise<Socket | undefined> {
 
 /** False when there is nothing. @throws MeshError "refused" when it is another user's. */
 function isOurs(path: string): boolean {
-  const stat = lstatSync(path, { throwIfNoEntry: false });
+  const stat = statOf(path);
   if (stat === undefined) return false;
   if (process.getuid === undefined || stat.uid === process.getuid() || stat.uid === 0) return true;
   throw new MeshError(
@@ -130,6 +130,18 @@ function isOurs(path: string): boolean {
     `${path} belongs to another user (uid ${stat.uid}): name a data directory of your own ` +
       "with --data-dir or MESH_DIR",
   );
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return lstatSync(path);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw new MeshError("refused", `cannot look for a node at ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 function unreachable(path: string, error: Error): MeshError {

@@ -95,14 +95,16 @@ function listen(child: ChildProcess): Listening {
   });
   child.on("error", (error) => fail(new MeshError("io", error.message, { cause: error })));
   child.on("close", (code) => {
-    const last = complaint
-      .trim()
-      .split("\n")
-      .at(-1)
-      ?.replace(/^mesh: /, "");
-    fail(new MeshError("io", last || `it ended with exit code ${code}`));
+    fail(new MeshError("io", lastWords(complaint) ?? `it ended with exit code ${code}`));
   });
   return { ready, staying, fail };
+}
+
+/** A line of our own, or the one of a stack that says what went wrong. */
+function lastWords(complaint: string): string | undefined {
+  const lines = complaint.split("\n");
+  const own = lines.findLast((line) => line.startsWith("mesh: "));
+  return own?.slice("mesh: ".length) ?? lines.findLast((line) => /^\w*Error\b/.test(line));
 }
 
 function parseSaid(line: string): Said | undefined {

@@ -12,31 +12,14 @@ import type { Interrupts } from "./interrupts.ts";
 import { countOf } from "./summary.ts";
 import { type Paint, painter, type Terminal } from "./terminal.ts";
 
-/** What the user asked of a node; undefined is the node's own default. */
-export interface StartOptions {
-  readonly dataDir: string;
-  readonly invite: string | undefined;
-  readonly listen: readonly string[];
-  readonly bootstrap: readonly string[];
-  readonly slots: number | undefined;
-  readonly name: string | undefined;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly cacheMaxBytes: number | undefined;
-  readonly sandbox: "bwrap" | "unshare" | "none" | undefined;
-  readonly mdns: boolean;
-  /** For one command only: no network where the data directory belongs to no mesh yet. */
-  readonly embedded: boolean;
-}
-
-/** A node that runs. */
-export interface RunningNode {
-  readonly ready: Omit<Ready, "event"> & {
-    readonly name: string;
-    /** Why there is no sandbox, or no better one; empty when all is well. */
-    readonly sandboxWhy: string;
-    /** Whether this start made a new mesh. */
-    readonly created: boolean;
-  };
+/** A node that runs, as far as this command is concerned with it. */
+export interface JoinedNode {
+  readonly ready: Ready;
+  readonly name: string;
+  /** Why there is no sandbox, or no better one; empty when all is well. */
+  readonly sandboxWhy: string;
+  /** Whether this start made a new mesh. */
+  readonly created: boolean;
   readonly events: Pick<Events, "listen">;
   /** Builds and jobs that commands have open. */
   sessions(): number;
@@ -47,7 +30,7 @@ export interface RunningNode {
 }
 
 export interface JoinDeps {
-  readonly start: (options: StartOptions, signal: AbortSignal) => Promise<RunningNode>;
+  readonly start: (signal: AbortSignal) => Promise<JoinedNode>;
   readonly terminal: Terminal;
   readonly interrupts: Interrupts;
   /** An embedded node's tie to the command it serves: when it ends, so does the node. */
@@ -56,19 +39,25 @@ export interface JoinDeps {
 
 /** A node that cannot leave in order within this long just ends: its peers notice by themselves. */
 const leaveMaxMs = 5_000;
+/** How long nothing may come before a burst of tasks counts as over. */
+const burstQuietMs = 2_000;
 /** How often an embedded node that was let go looks whether other commands still need it. */
 const stayPeriodMs = 200;
 
-export async function joinCommand(
-  deps: JoinDeps,
-  options: StartOptions,
-  json: boolean,
-): Promise<number> {
+export interface JoinOptions {
+  readonly dataDir: string;
+  readonly json: boolean;
+  /** For one command only; see embedded.ts. */
+  readonly embedded: boolean;
+}
+
+export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise<number> {
   const { terminal, interrupts } = deps;
+  const { json } = options;
   const say = (value: object) => terminal.out(`${JSON.stringify(value)}\n`);
-  let node: RunningNode;
+  let node: JoinedNode;
   try {
-    node = await deps.start(options, interrupts.signal);
+    node = await deps.start(interrupts.signal);
   } catch (error) {
     if (interrupts.signal.aborted) return 0;
     if (json && isMeshError(error)) {
@@ -77,41 +66,62 @@ export async function joinCommand(
     throw error;
   }
   if (json) {
-    say({ event: "ready", ...node.ready });
+    say(node.ready);
     node.events.listen(say);
   } else {
-    const paint = painter(terminal.outColor);
-    terminal.out(readyText(node.ready, options.dataDir, paint));
-    const lines = createEventLines();
-    node.events.listen((event) => {
-      for (const line of lines(event)) terminal.out(`${line}\n`);
-    });
+    terminal.out(readyText(node, options.dataDir, painter(terminal.outColor)));
+    printEvents(node.events, terminal);
   }
   const why = await Promise.race([
-    node.done,
+    node.done.then(() => "done" as const),
     aborted(interrupts.signal),
     letGo(deps, node, options),
   ]);
-  if (why === undefined) {
-    if (!json) terminal.out("left, as a command asked\n");
-    return 0;
+  const tell = (text: string) => {
+    if (!json) terminal.out(`${text}\n`);
+  };
+  if (why === "done") {
+    tell("left, as a command asked");
+  } else {
+    tell("leaving… (Ctrl-C again: at once)");
+    const inOrder = await leave(node, interrupts.hurry);
+    tell(inOrder ? "left" : "ended without waiting for what was still running");
   }
-  if (!json) terminal.out("leaving… (Ctrl-C again: at once)\n");
-  const left = await Promise.race([
-    node.stop().then(() => true),
-    new Promise<false>((resolve) => setTimeout(() => resolve(false), leaveMaxMs)),
-    aborted(interrupts.hurry).then(() => false),
-  ]);
-  if (!json) terminal.out(left ? "left\n" : "ended without waiting for what was still running\n");
   if (json) say({ event: "left" });
   return 0;
+}
+
+async function leave(node: JoinedNode, hurry: AbortSignal): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), leaveMaxMs);
+  });
+  const hurried = aborted(hurry).then(() => false);
+  try {
+    return await Promise.race([node.stop().then(() => true), late, hurried]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function printEvents(events: JoinedNode["events"], terminal: Terminal): void {
+  const lines = createEventLines();
+  let timer: NodeJS.Timeout | undefined;
+  events.listen((event) => {
+    for (const line of lines.see(event)) terminal.out(`${line}\n`);
+    if (!lines.pending()) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      for (const line of lines.flush()) terminal.out(`${line}\n`);
+    }, burstQuietMs);
+  });
 }
 
 /** Resolves when an embedded node's command is done with it and no other one needs it. */
 async function letGo(
   { stdin, terminal }: JoinDeps,
-  node: RunningNode,
-  { embedded }: StartOptions,
+  node: JoinedNode,
+  { embedded }: JoinOptions,
 ): Promise<"let go"> {
   if (!embedded) return await new Promise(() => {});
   await new Promise<void>((resolve) => {
@@ -135,8 +145,12 @@ function aborted(signal: AbortSignal): Promise<"aborted"> {
 }
 
 /** The first words of a node. */
-export function readyText(ready: RunningNode["ready"], dataDir: string, paint: Paint): string {
-  const { name, peerId, addrs, invite, slots, sandbox, sandboxWhy, created } = ready;
+export function readyText(
+  { ready, name, sandboxWhy, created }: Omit<JoinedNode, "events" | "sessions" | "stop" | "done">,
+  dataDir: string,
+  paint: Paint,
+): string {
+  const { peerId, addrs, invite, slots, sandbox } = ready;
   const lines = [
     `${paint("bold", name)} is in ${created ? "a new mesh" : "its mesh"} with ${countOf(slots, "slot")}`,
     `  peer     ${peerId}`,
@@ -169,29 +183,23 @@ export function readyText(ready: RunningNode["ready"], dataDir: string, paint: P
   return `${lines.join("\n")}\n`;
 }
 
+export interface EventLines {
+  see(event: MeshEvent): readonly string[];
+  /** Whether a burst of tasks waits to be told. */
+  pending(): boolean;
+  /** Tells it. */
+  flush(): readonly string[];
+}
+
 /**
- * A line for each peer that comes or goes, and one for each burst of tasks done for others or by
- * others: a line a task would be thousands.
+ * A line for each peer that comes or goes, and one for each burst of tasks done for a peer: a line
+ * a task would be thousands.
  */
-export function createEventLines(): (event: MeshEvent) => readonly string[] {
+export function createEventLines(): EventLines {
   const names = new Map<string, string>();
-  const burst = new Map<string, { tasks: number; open: number }>();
-  const nameOf = (peer: string) => names.get(peer) ?? peer.slice(-8);
-  const of = (key: string) => {
-    const found = burst.get(key) ?? { tasks: 0, open: 0 };
-    burst.set(key, found);
-    return found;
-  };
-  /** Counts one more or fewer; a burst is over when nothing of it is left. */
-  const move = (key: string, by: 1 | -1, text: (tasks: string) => string): readonly string[] => {
-    const one = of(key);
-    one.open = Math.max(0, one.open + by);
-    if (by === -1) one.tasks += 1;
-    if (one.open > 0 || one.tasks === 0) return [];
-    burst.delete(key);
-    return [text(countOf(one.tasks, "task"))];
-  };
-  return (event) => {
+  const bursts = new Map<string, number>();
+  const nameOf = (peer: string) => names.get(peer) ?? `…${peer.slice(-8)}`;
+  const see: EventLines["see"] = (event) => {
     switch (event.event) {
       case "peer-joined":
         names.set(event.peer, event.name);
@@ -200,14 +208,24 @@ export function createEventLines(): (event: MeshEvent) => readonly string[] {
         return [`${event.name} left: ${event.reason}`];
       case "peer-refused":
         return [`refused ${nameOf(event.peer)}: ${event.reason}`];
-      case "foreign-started":
-        return move(`for ${event.owner}`, 1, () => "");
       case "foreign-done":
-        return move(`for ${event.owner}`, -1, (tasks) => `ran ${tasks} for ${nameOf(event.owner)}`);
+        bursts.set(event.owner, (bursts.get(event.owner) ?? 0) + 1);
+        return [];
       case "log":
         return [event.message];
       default:
         return [];
     }
+  };
+  return {
+    see,
+    pending: () => bursts.size > 0,
+    flush() {
+      const lines = [...bursts].map(([owner, tasks]) => {
+        return `ran ${countOf(tasks, "task")} for ${nameOf(owner)}`;
+      });
+      bursts.clear();
+      return lines;
+    },
   };
 }

@@ -47,7 +47,11 @@ export function planExec(
     const env = withLaunchers(jobsEnv, mesh, launcherLanguages);
     return onePlan({ argv: command, cwd, env, tool }, whyNone);
   }
-  const env = withRustcWrapper(withMasquerade(jobsEnv, mesh), mesh, false);
+  const env = withRustcWrapper(
+    withMasquerade(jobsEnv, mesh),
+    mesh,
+    options.rustcWrapper !== undefined,
+  );
   return onePlan(
     { argv: command, cwd, env: withWrappedCompilers(env, mesh), tool: "other" },
     whyNone,

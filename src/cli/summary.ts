@@ -16,7 +16,7 @@ export interface SummaryContext {
 
 /**
  * "built in 12.3 s: 143 compiles, 96 on 2 peers (node-b 51, node-c 45), 47 here; 3 had to run here
- * (link 2, remote exit 1)".
+ * (link ×2, remote exit 2 ×1)".
  */
 export function summaryText(summary: BuildSummary, context: SummaryContext): string {
   const how =
@@ -73,7 +73,7 @@ function fallbackText(fallback: BuildSummary["fallback"]): string {
   if (sorted.length === 0) return "";
   const total = sorted.reduce((sum, { count }) => sum + count, 0);
   const reasons = sorted.slice(0, 3).map(({ reason, count }) => {
-    return sorted.length === 1 ? reason : `${reason} ${count}`;
+    return sorted.length === 1 ? reason : `${reason} ×${count}`;
   });
   if (sorted.length > 3) reasons.push("…");
   return `; ${total} had to run here (${reasons.join(", ")})`;

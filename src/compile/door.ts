@@ -108,7 +108,6 @@ export function createCompileDoor(
     link: ShimLink,
     build: OpenBuild | undefined,
     signal: AbortSignal,
-    onFinished: () => void,
   ): Promise<void> {
     const plan = await decide(invocation, build?.options.steal ?? true, signal);
     const delivery =
@@ -122,15 +121,12 @@ export function createCompileDoor(
       action: plan.at === "anywhere" ? plan.action : undefined,
       whyHere: plan.at === "here" ? plan.reason : undefined,
       async runHere(during) {
-        const run = await link.run(coloursHere(invocation), during);
-        // The shim has ended with its compiler; that it is gone now cancels nothing.
-        onFinished();
-        return run.exitCode;
+        const { exitCode } = await link.run(coloursHere(invocation), during);
+        return exitCode;
       },
       async commit(outcome, peer, during) {
         if (delivery === undefined) throw new MeshError("refused", "the task may only run here");
         await delivery.commit(outcome, peer, during);
-        onFinished();
       },
       onProgress: (progress, peer) => delivery?.onProgress(progress, peer),
     };
@@ -158,7 +154,7 @@ export function createCompileDoor(
     if (gone.aborted) onGone();
     if (stopped?.aborted) onStopped();
     try {
-      await serve(invocation, link, build, ended.signal, unlisten);
+      await serve(invocation, link, build, ended.signal);
     } catch (error) {
       if (gone.aborted) return;
       if (stopped?.aborted) {

@@ -76,38 +76,10 @@ export type Role =
 
 export interface Row {
   readonly form: Form;
-  readonly role: Role | { readonly here: Reason };
+  readonly role: Role | `here:${Reason}`;
 }
 
-type Line = readonly [form: Form, role: Role | Reason, names: string];
-
-const roles: ReadonlySet<string> = new Set<Role>([
-  "pass",
-  "tool",
-  "machine",
-  "feature",
-  "warning",
-  "preprocessor-pass",
-  "assembler-pass",
-  "llvm-pass",
-  "compile",
-  "output",
-  "language",
-  "standard",
-  "quote",
-  "bracket",
-  "system",
-  "after",
-  "forced",
-  "define",
-  "dependencies",
-  "dependency-file",
-  "dependency-target",
-  "dependency-phony",
-  "charset",
-  "split-dwarf",
-  "coverage",
-]);
+type Line = readonly [form: Form, role: Role | `here:${Reason}`, names: string];
 
 /** The longest name that fits an argument decides. */
 const lines: readonly Line[] = [
@@ -119,12 +91,16 @@ const lines: readonly Line[] = [
   ["either", "language", "-x"],
   ["filled", "standard", "-std= --std="],
   ["flag", "pass", "-ansi"],
-  ["flag", "preprocess-only", "-E --preprocess -M -MM --dependencies --user-dependencies"],
-  ["flag", "assembly-output", "-S --assemble"],
-  ["flag", "syntax-only", "-fsyntax-only"],
-  ["flag", "query", "--version --help --target-help -dumpversion -dumpmachine -dumpfullversion"],
-  ["joined", "query", "-print- --print- -dumpspecs --help= -cc1"],
-  ["flag", "verbose", "-v --verbose -### -Q"],
+  ["flag", "here:preprocess-only", "-E --preprocess -M -MM --dependencies --user-dependencies"],
+  ["flag", "here:assembly-output", "-S --assemble"],
+  ["flag", "here:syntax-only", "-fsyntax-only"],
+  [
+    "flag",
+    "here:query",
+    "--version --help --target-help -dumpversion -dumpmachine -dumpfullversion",
+  ],
+  ["joined", "here:query", "-print- --print- -dumpspecs --help= -cc1"],
+  ["flag", "here:verbose", "-v --verbose -### -Q"],
 
   // Where headers are.
   ["either", "bracket", "-I"],
@@ -154,9 +130,9 @@ const lines: readonly Line[] = [
   ["separate", "tool", "-target"],
   ["filled", "tool", "--target= --gcc-toolchain= --gcc-install-dir= -stdlib= -resource-dir="],
   ["separate", "tool", "-resource-dir"],
-  ["joined", "specs", "-specs --specs --config"],
-  ["separate", "plugin", "-wrapper -load"],
-  ["joined", "plugin", "-fplugin -fpass-plugin"],
+  ["joined", "here:specs", "-specs --specs --config"],
+  ["separate", "here:plugin", "-wrapper -load"],
+  ["joined", "here:plugin", "-fplugin -fpass-plugin"],
 
   // Code generation, optimisation, debugging, warnings.
   ["joined", "pass", "-O -g"],
@@ -177,61 +153,70 @@ const lines: readonly Line[] = [
   ["flag", "pass", "-shared -static -pie -no-pie -static-pie -rdynamic -s -r -nostdlib"],
   ["flag", "pass", "-nodefaultlibs -nostartfiles -nostdlib++ -nolibc -symbolic"],
   ["flag", "pass", "-static-libgcc -shared-libgcc -static-libstdc++ -static-libasan"],
-  ["either", "pass", "-l -L -T -u -z -e"],
-  ["separate", "pass", "-Xlinker"],
+  ["either", "pass", "-l -L"],
+  ["separate", "pass", "-Xlinker -T -u -z -e"],
   ["filled", "pass", "-rtlib= --rtlib= -unwindlib= --unwindlib= -fuse-ld= --ld-path="],
 
   // Files beside the object.
-  ["joined", "save-temps", "-save-temps --save-temps -save-stats"],
-  ["joined", "dump", "-d -fdump- -fopt-info -fdebug-dump -fsave-optimization-record"],
-  ["joined", "dump", "-foptimization-record -fdiagnostics-format= -fdiagnostics-add-output="],
-  ["filled", "pass", "-fdiagnostics-format=text -fdiagnostics-format=json-stderr"],
-  ["joined", "extra-output", "-fstack-usage -fcallgraph-info -aux-info -MJ -fdeps- -fcrash-"],
-  ["joined", "extra-output", "-fprofile-note= -fembed-bitcode -emit-"],
-  ["joined", "time-report", "-ftime-report -ftime-trace -time -fmem-report -fpre-ipa-mem-report"],
-  ["joined", "time-report", "-fpost-ipa-mem-report -fproc-stat-report"],
+  ["joined", "here:save-temps", "-save-temps --save-temps -save-stats"],
+  ["joined", "here:dump", "-d -fdump- -fopt-info -fdebug-dump -fsave-optimization-record"],
+  ["joined", "here:dump", "-foptimization-record -fdiagnostics-format= -fdiagnostics-add-output="],
+  ["flag", "pass", "-fdiagnostics-format=text -fdiagnostics-format=clang"],
+  ["joined", "here:extra-output", "-fstack-usage -fcallgraph-info -aux-info -MJ -fdeps- -fcrash-"],
+  ["joined", "here:extra-output", "-fprofile-note= -fembed-bitcode -emit-"],
+  [
+    "joined",
+    "here:time-report",
+    "-ftime-report -ftime-trace -time -fmem-report -fpre-ipa-mem-report",
+  ],
+  ["joined", "here:time-report", "-fpost-ipa-mem-report -fproc-stat-report"],
   ["flag", "coverage", "--coverage -coverage -ftest-coverage -fprofile-arcs"],
 
   // Files that the parser does not follow.
-  ["joined", "profile", "-fprofile-use -fprofile-generate -fprofile-instr- -fprofile-sample"],
-  ["joined", "profile", "-fcs-profile- -fauto-profile -fbranch-probabilities -fprofile-list"],
-  ["joined", "profile", "-fprofile-values -fprofile-remapping-file"],
-  ["joined", "lto", "-flto -fwhole-program-vtables -fthinlto -fsplit-lto-unit"],
-  ["joined", "modules", "-fmodule -fmodules -fimplicit-module -fprebuilt- -fbuiltin-module"],
-  ["joined", "modules", "-fcxx-modules -fheader-unit -ftemplate-module -emit-module"],
-  ["joined", "pch-use", "-include-pch -fpch- -fno-pch- -relocatable-pch"],
-  ["joined", "preprocessed-source", "-fpreprocessed -fdirectives-only -no-integrated-cpp -remap"],
-  ["joined", "preprocessed-source", "-traditional"],
-  ["joined", "assembler", "-fno-integrated-as -no-integrated-as -Xassembler"],
+  ["joined", "here:profile", "-fprofile-use -fprofile-generate -fprofile-instr- -fprofile-sample"],
+  ["joined", "here:profile", "-fcs-profile- -fauto-profile -fbranch-probabilities -fprofile-list"],
+  ["joined", "here:profile", "-fprofile-values -fprofile-remapping-file"],
+  ["joined", "here:lto", "-flto -fwhole-program-vtables -fthinlto -fsplit-lto-unit"],
+  ["joined", "here:modules", "-fmodule -fmodules -fimplicit-module -fprebuilt- -fbuiltin-module"],
+  ["joined", "here:modules", "-fcxx-modules -fheader-unit -ftemplate-module -emit-module"],
+  ["joined", "here:pch-use", "-include-pch -fpch- -fno-pch- -relocatable-pch"],
+  [
+    "joined",
+    "here:preprocessed-source",
+    "-fpreprocessed -fdirectives-only -no-integrated-cpp -remap",
+  ],
+  ["joined", "here:preprocessed-source", "-traditional"],
+  ["joined", "here:assembler", "-fno-integrated-as -no-integrated-as -Xassembler"],
   ["joined", "charset", "-finput-charset= -fexec-charset= -fwide-exec-charset="],
-  ["joined", "list-file", "-fsanitize-blacklist -fsanitize-ignorelist -fsanitize-system-"],
-  ["joined", "list-file", "-fsanitize-coverage-allowlist -fsanitize-coverage-ignorelist -fxray-"],
-  ["joined", "list-file", "-frandomize-layout-seed-file -fsymbol-partition -fembed-offload"],
-  ["joined", "offload", "-foffload -fopenmp-targets -fcuda -fgpu -fsycl -fopenacc -fhip"],
-  ["joined", "several-architectures", "-arch -Xarch"],
-  ["joined", "dump", "-fcompare-debug -fself-test -freport-bug"],
+  ["joined", "here:list-file", "-fsanitize-blacklist -fsanitize-ignorelist -fsanitize-system-"],
+  [
+    "joined",
+    "here:list-file",
+    "-fsanitize-coverage-allowlist -fsanitize-coverage-ignorelist -fxray-",
+  ],
+  ["joined", "here:list-file", "-frandomize-layout-seed-file -fsymbol-partition -fembed-offload"],
+  ["joined", "here:offload", "-foffload -fopenmp-targets -fcuda -fgpu -fsycl -fopenacc -fhip"],
+  ["joined", "here:several-architectures", "-arch -Xarch"],
+  ["joined", "here:dump", "-fcompare-debug -fself-test -freport-bug"],
 ];
 
 const exact = new Map<string, Row>();
 const prefixes = new Map<string, Row>();
 let longestPrefix = 0;
 for (const [form, role, names] of lines) {
-  const row: Row = { form, role: isRole(role) ? role : { here: role } };
   for (const name of names.split(" ")) {
-    if (form === "flag" || form === "separate" || form === "either") exact.set(name, row);
-    if (form !== "flag" && form !== "separate") {
-      prefixes.set(name, row);
-      longestPrefix = Math.max(longestPrefix, name.length);
-    }
+    if (form === "flag" || form === "separate" || form === "either")
+      exact.set(name, { form, role });
+    if (form === "flag" || form === "separate") continue;
+    prefixes.set(name, { form, role });
+    longestPrefix = Math.max(longestPrefix, name.length);
   }
 }
 
-function isRole(role: Role | Reason): role is Role {
-  return roles.has(role) && role !== "charset";
-}
-
 /** The row for one argument, and how much of the argument is the option's name. */
-export function rowFor(arg: string): { readonly row: Row; readonly nameLength: number } | undefined {
+export function rowFor(
+  arg: string,
+): { readonly row: Row; readonly nameLength: number } | undefined {
   const whole = exact.get(arg);
   if (whole !== undefined) return { row: whole, nameLength: arg.length };
   for (let length = Math.min(arg.length, longestPrefix); length > 1; length--) {

@@ -41,8 +41,8 @@ export interface IncludeQuery {
 }
 
 export interface Scan {
-  /** Files, symlinks and folders by path: all that the sources and headers need. */
-  readonly entries: ReadonlyMap<string, TreeEntry>;
+  /** Files, symlinks and folders by path: all that is needed. The caller may add to it. */
+  readonly entries: Map<string, TreeEntry>;
   /** Files that are read, the source first. */
   readonly files: readonly FileNode[];
   /** Anything seen in any file. */
@@ -506,7 +506,9 @@ function absentPaths(
       forEachPlace(look, path, at, mention, family, (folder) => {
         const found = look.find(folder, mention.name, createTrail());
         if (found === undefined)
-          absent.add(mention.name.startsWith("/") ? mention.name : `${folder.path}/${mention.name}`);
+          absent.add(
+            mention.name.startsWith("/") ? mention.name : `${folder.path}/${mention.name}`,
+          );
         return found?.kind === "file";
       });
     }

@@ -200,7 +200,9 @@ function noteWord(text: string, from: number, to: number, lineStart: boolean, no
 function isRawPrefix(text: string, from: number, to: number): boolean {
   if (text.charCodeAt(to - 1) !== 82 || to - from > 3) return false;
   const prefix = text.slice(from, to);
-  return prefix === "R" || prefix === "LR" || prefix === "uR" || prefix === "UR" || prefix === "u8R";
+  return (
+    prefix === "R" || prefix === "LR" || prefix === "uR" || prefix === "UR" || prefix === "u8R"
+  );
 }
 
 /** @param at the opening quote. What is no raw string after all is read as a plain one. */
@@ -415,14 +417,20 @@ function probesInBody(name: string, parameters: boolean, body: string, notes: No
   for (const [, how, angled, quoted, word] of body.matchAll(probe)) {
     const literal = angled ?? quoted;
     if (literal !== undefined)
-      mention(how === "__has_include" ? "probe" : "probe-next", quoted === undefined, literal, notes);
+      mention(
+        how === "__has_include" ? "probe" : "probe-next",
+        quoted === undefined,
+        literal,
+        notes,
+      );
     else if (word === undefined || names.includes(word)) notes.probingMacros.add(name);
     else notes.seen.computedProbe = true;
   }
 }
 
 const call = /\b([A-Za-z_]\w*)\s*\(\s*(?:<([^>]*)>|"([^"]*)")?/g;
-const harmless = /^(?:defined|__has_(?:c_|cpp_|declspec_)?attribute|__has_(?:builtin|feature|extension|warning|constexpr_builtin|keyword)|__is_identifier|__GNUC_PREREQ|__GLIBC_USE|__GLIBC_PREREQ)$/;
+const harmless =
+  /^(?:defined|__has_(?:c_|cpp_|declspec_)?attribute|__has_(?:builtin|feature|extension|warning|constexpr_builtin|keyword)|__is_identifier|__GNUC_PREREQ|__GLIBC_USE|__GLIBC_PREREQ)$/;
 
 function condition(text: string, at: number, notes: Notes): void {
   const line = logicalLine(text, at);

@@ -3,8 +3,9 @@
  * rules. It does not read files.
  */
 import type { FolderNode, Look, Trail } from "../exec/file-view.ts";
+import type { Family } from "../exec/toolchain.ts";
 
-export type Family = "gcc" | "clang";
+export type { Family } from "../exec/toolchain.ts";
 
 /** As on the command line: absolute, or relative to the working directory. */
 export interface SearchDirs {

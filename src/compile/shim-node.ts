@@ -93,11 +93,14 @@ function runCompiler(
     stdio[fd] = fd;
   }
   const env = { ...process.env, MESH_INSIDE: "1" };
-  const child = spawn(compiler, [...extraArgs, ...args], { stdio, env, argv0: compiler });
-  for (const fd of [1, 2] as const) relay(child, fd);
-  // The terminal sends its signals to both of us; the compiler decides what they mean.
+  let child: ChildProcess | undefined;
+  // Before the start: a signal may come as soon as the compiler is there. The terminal sends its
+  // own to both of us, and the compiler decides what they mean.
   for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
-  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
+  for (const signal of ["SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => child?.kill(signal));
+  child = spawn(compiler, [...extraArgs, ...args], { stdio, env, argv0: compiler });
+  for (const fd of [1, 2] as const) relay(child, fd);
   child.on("error", (error: NodeJS.ErrnoException) => {
     const missing = error.code === "ENOENT";
     const text = missing ? "command not found" : error.message;
@@ -170,16 +173,12 @@ function askNode(path: string): void {
   };
   socket.on("error", giveUp);
   socket.on("close", giveUp);
-  socket.setTimeout(silenceMs, () => {
+  socket.setTimeout(silenceMs);
+  socket.on("timeout", () => {
     if (child !== undefined) return;
-    if (asked) {
-      giveUp();
-      return;
-    }
+    if (asked) giveUp();
+    else socket.write(pingFrame);
     asked = true;
-    socket.write(pingFrame);
-    // A timeout that has fired is not started again by what is written while it does.
-    socket.setTimeout(silenceMs);
   });
   socket.on("data", (bytes) => {
     asked = false;

@@ -144,6 +144,8 @@ async function listen(server: Server, disk: Disk, socketPath: string): Promise<v
     if (await isLive(socketPath)) {
       throw new MeshError("in-use", `another node listens on ${socketPath}: stop it first`);
     }
+    // Sockets are "other": a file that somebody put there is not ours to remove.
+    if ((await disk.stat(socketPath))?.kind !== "other") throw listenFailure(socketPath, error);
     await disk.remove(socketPath);
     await attempt().catch((again: unknown) => {
       throw listenFailure(socketPath, again);

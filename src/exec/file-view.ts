@@ -83,6 +83,8 @@ export interface Look {
   file(path: string, onBytes?: (node: FileNode, bytes: Uint8Array) => void): FileNode | undefined;
   /** Same, for files of any size. */
   largeFile(path: string): Promise<FileNode | undefined>;
+  /** Whether the file is still what it was. */
+  unchanged(node: FileNode): boolean;
   /** Files read during this look: a measure of how long it kept others waiting. */
   readonly filesRead: number;
 }
@@ -298,6 +300,7 @@ export function createFileView(
       folder: folderAt,
       refresh,
       find,
+      unchanged: (node) => current(node.path) === node,
       get filesRead() {
         return filesRead;
       },

@@ -19,7 +19,8 @@ import { type LayoutOptions, planLayout } from "./sandbox/layout.ts";
 import { createLimits, type Group, type Limits } from "./sandbox/limits.ts";
 import { createOpenGround } from "./sandbox/none.ts";
 import type { Sandbox } from "./sandbox/probe.ts";
-import { buildRoom, removeRoom, roomPrefix } from "./sandbox/root.ts";
+import { buildRoom, removeRoom, roomPrefix } from "./sandbox/room.ts";
+import { createRoots, type Roots } from "./sandbox/root.ts";
 import { toolEnv } from "./sandbox/walls.ts";
 import { checkShape } from "./shape.ts";
 
@@ -65,6 +66,9 @@ export interface NativeExecutor {
   close(): Promise<void>;
 }
 
+/** Roots kept for the next action; more than run at once are of no use. */
+const idleRootsMax = 64;
+
 /** Rooms being removed at once. */
 const removalsMax = 8;
 
@@ -88,7 +92,6 @@ export function createNativeExecutor(deps: NativeDeps, options: NativeOptions): 
     fileMaxBytes: options.outputsMaxBytes,
     groupName: hashHexOf(digestOf(utf8(options.tmpDir))).slice(0, 12),
   });
-  const enterStage = sandbox.tier === "none" ? createOpenStage(deps) : createWalledStage(deps);
   const removals = new Set<Promise<void>>();
   let count = 0;
 
@@ -105,6 +108,15 @@ export function createNativeExecutor(deps: NativeDeps, options: NativeOptions): 
     removals.add(removal);
   }
 
+  const roots = createRoots(deps, {
+    nextDir: () => `${options.tmpDir}/${roomPrefix}root-${count++}`,
+    remove: removeLater,
+    idleMax: idleRootsMax,
+    idleMaxBytes: deps.store.stats().quotaBytes / 4,
+  });
+  const enterStage =
+    sandbox.tier === "none" ? createOpenStage(deps) : createWalledStage(deps, roots);
+
   const execute: Execute = async (spec, onProgress, signal) => {
     signal.throwIfAborted();
     if (sandbox.tier === "")
@@ -116,7 +128,6 @@ export function createNativeExecutor(deps: NativeDeps, options: NativeOptions): 
     let group: Group | undefined;
     let stage: Stage | undefined;
     try {
-      await disk.makeDirectory(roomDir);
       stage = await enterStage(spec, roomDir, signal);
       group = await limits.takeGroup(signal);
       const argv = limits.wrap(stage.argv, `${roomDir}/status`, group);
@@ -132,6 +143,7 @@ export function createNativeExecutor(deps: NativeDeps, options: NativeOptions): 
     execute,
     memoryLimitKind: limits.kind,
     async close() {
+      roots.close();
       while (removals.size > 0) await Promise.all(removals);
       await limits.close();
     },
@@ -191,31 +203,41 @@ async function putPrinted(store: BlobStore, bytes: Uint8Array): Promise<Digest> 
 
 type EnterStage = (spec: ActionSpec, roomDir: string, signal: AbortSignal) => Promise<Stage>;
 
-function createWalledStage({ disk, store, sandbox }: NativeDeps): EnterStage {
+function createWalledStage({ disk, store, sandbox }: NativeDeps, roots: Roots): EnterStage {
   return async (spec, roomDir, signal) => {
     const { walls } = sandbox;
     if (walls === undefined) throw new MeshError("unsupported", sandbox.why);
     const layout = planLayout(spec, layoutOptions);
-    const room = await buildRoom({ disk, store }, layout, roomDir, signal);
-    const argv = await walls.enclose(room, spec);
-    const places = new Map<string, string>();
-    for (const [path, place] of layout.outputs) places.set(path, room.hostPathOf(place));
-    return {
-      argv,
-      cwd: "/",
-      site: { places, before: room.before, keepDir: room.keepDir },
-      async verdict(result) {
-        const status = await disk.read(`${roomDir}/status`).catch(() => new Uint8Array());
-        return walls.verdict(textOf(status), result);
-      },
-      leave: () => walls.tidyUp(),
-    };
+    const root = await roots.take(layout, signal);
+    try {
+      const room = await buildRoom({ disk, store }, layout, { roomDir, rootDir: root.dir }, signal);
+      const argv = await walls.enclose(room, spec);
+      const places = new Map<string, string>();
+      for (const [path, place] of layout.outputs) places.set(path, room.hostPathOf(place));
+      return {
+        argv,
+        cwd: "/",
+        site: { places, before: room.before, keepDir: room.keepDir },
+        async verdict(result) {
+          const status = await disk.read(`${roomDir}/status`).catch(() => new Uint8Array());
+          return walls.verdict(textOf(status), result);
+        },
+        async leave() {
+          roots.giveBack(root);
+          await walls.tidyUp();
+        },
+      };
+    } catch (error) {
+      roots.giveBack(root);
+      throw error;
+    }
   };
 }
 
 function createOpenStage({ disk }: NativeDeps): EnterStage {
   const ground = createOpenGround({ disk });
-  return async (spec) => {
+  return async (spec, roomDir) => {
+    await disk.makeDirectory(roomDir);
     const visit = await ground.enter(spec);
     return {
       argv: ground.command(spec),

@@ -14,7 +14,7 @@ export const wasmPageBytes: number = 65_536;
 const magic = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 
 /** Section ids, in the specification's order. */
-const section = { custom: 0, import: 2, table: 4, memory: 5, export: 7, start: 8 } as const;
+const section = { custom: 0, import: 2, table: 4, memory: 5, export: 7 } as const;
 
 /** A table's entries are references of 8 bytes and more; no honest job needs a million. */
 const tableMaxEntries = 100_000;
@@ -26,9 +26,9 @@ export interface ModuleShape {
 }
 
 /**
- * Codes: "malformed" when it is no module, "refused" when it imports anything, has a start
- * function, has not exactly one memory of its own, or wants more memory than `memoryMaxBytes`
- * from the start.
+ * Codes: "malformed" when it is no module, "refused" when it imports anything, has not
+ * exactly one memory of its own, or wants more memory than `memoryMaxBytes` from the start. A start
+ * function is allowed: AssemblyScript has one, and it runs under the same deadline.
  */
 export function limitModule(bytes: Uint8Array, memoryMaxBytes: number): ModuleShape {
   if (magic.some((byte, index) => bytes[index] !== byte)) {
@@ -47,9 +47,6 @@ export function limitModule(bytes: Uint8Array, memoryMaxBytes: number): ModuleSh
     const inside = createReader(body, 0);
     if (id === section.import && inside.u32() > 0) {
       throw new MeshError("refused", "the module imports something; a job's module must not");
-    }
-    if (id === section.start) {
-      throw new MeshError("refused", "the module has a start function; a job's module must not");
     }
     if (id === section.table) part = limitLimits(id, body, tableMaxEntries, "table entries", true);
     if (id === section.memory) {

@@ -24,8 +24,8 @@ export interface DiscoveryDeps {
 export interface Discovery {
   found(peer: PeerInfo): void;
   onFound(listener: (addrs: readonly string[]) => void): void;
-  /** The last peer has gone: the bootstrap addresses are worth another try. */
-  alone(): void;
+  /** The first peer came or the last one went. Alone, the bootstrap addresses are worth a try. */
+  companyChanged(): void;
   close(): void;
 }
 
@@ -41,17 +41,16 @@ export function createDiscovery(deps: DiscoveryDeps, bootstrap: readonly string[
   };
 
   function tellBootstrap(): void {
-    timer = undefined;
-    if (closed || !deps.isAlone()) return;
     for (const addr of bootstrap) tell([addr]);
+    if (closed) return;
     timer = setTimeout(tellBootstrap, waitMs);
     timer.unref();
     waitMs = Math.min(waitMs * 2, retryMaxMs);
   }
 
-  function alone(): void {
-    if (closed || bootstrap.length === 0) return;
+  function companyChanged(): void {
     clearTimeout(timer);
+    if (closed || bootstrap.length === 0 || !deps.isAlone()) return;
     waitMs = retryMinMs;
     timer = setTimeout(tellBootstrap, 0);
   }
@@ -69,9 +68,9 @@ export function createDiscovery(deps: DiscoveryDeps, bootstrap: readonly string[
     },
     onFound(listener) {
       listeners.push(listener);
-      if (listeners.length === 1) alone();
+      if (listeners.length === 1) companyChanged();
     },
-    alone,
+    companyChanged,
     close() {
       closed = true;
       clearTimeout(timer);

@@ -14,47 +14,16 @@ import { type Stream, type StreamEnd, sendMaxBytes } from "./host.ts";
 const closeMaxMs = 10_000;
 
 export function createStream(raw: Libp2pStream): Stream {
-  const { promise: ended, resolve: settle } = Promise.withResolvers<StreamEnd>();
-  let over = false;
-  let remoteIsDone = false;
+  const end = watchEnd(raw);
   let receiving = false;
 
-  function finish(end: StreamEnd): void {
-    over = true;
-    settle(end);
-  }
-
-  raw.addEventListener("remoteCloseWrite", () => {
-    remoteIsDone = true;
-  });
-  // "end" comes after the last byte was handed on; "close" may come while bytes wait for `receive`.
-  raw.addEventListener("end", () => {
-    if (remoteIsDone) endBoth();
-  });
-  raw.addEventListener("close", (event) => {
-    if (event.error !== undefined) {
-      const reason = event.local === true ? messageOf(event.error) : "the peer reset the stream";
-      finish({ how: "reset", reason });
-    } else if (!remoteIsDone) {
-      finish({ how: "reset", reason: "the connection was lost" });
-    }
-  });
-  if (raw.status !== "open") finish({ how: "reset", reason: "the connection was lost" });
-
-  /** The peer said all it had to say. There is no half-open stream in this port. */
-  function endBoth(): void {
-    if (over) return;
-    finish({ how: "closed", reason: "the peer closed the stream" });
-    void closeRaw(raw);
-  }
-
   function requireOpen(): void {
-    if (over) throw new MeshError("peer-gone", `the ${raw.protocol} stream has ended`);
+    if (end.isOver()) throw new MeshError("peer-gone", `the ${raw.protocol} stream has ended`);
   }
 
   return {
     protocol: raw.protocol,
-    ended,
+    ended: end.ended,
     send(bytes) {
       assert(bytes.byteLength <= sendMaxBytes, `a send of ${bytes.byteLength} bytes is too large`);
       requireOpen();
@@ -82,7 +51,7 @@ export function createStream(raw: Libp2pStream): Stream {
         const pieces = data instanceof Uint8Array ? [data] : data;
         try {
           for (const piece of pieces) {
-            if (over) return;
+            if (end.isOver()) return;
             onBytes(piece);
           }
         } catch (error) {
@@ -93,15 +62,55 @@ export function createStream(raw: Libp2pStream): Stream {
       });
     },
     async close() {
-      if (over) return;
-      finish({ how: "closed", reason: "this side closed the stream" });
+      if (end.isOver()) return;
+      end.finish({ how: "closed", reason: "this side closed the stream" });
       await closeRaw(raw);
     },
     reset(reason) {
-      if (!over) finish({ how: "reset", reason });
+      end.finish({ how: "reset", reason });
       raw.abort(new Error(reason));
     },
   };
+}
+
+interface End {
+  readonly ended: Promise<StreamEnd>;
+  isOver(): boolean;
+  /** The first call decides. */
+  finish(end: StreamEnd): void;
+}
+
+/** Tells an ordinary end of a stream from a reset and from a lost connection. */
+function watchEnd(raw: Libp2pStream): End {
+  const { promise: ended, resolve } = Promise.withResolvers<StreamEnd>();
+  let over = false;
+  let remoteIsDone = false;
+
+  function finish(end: StreamEnd): void {
+    over = true;
+    resolve(end);
+  }
+
+  raw.addEventListener("remoteCloseWrite", () => {
+    remoteIsDone = true;
+  });
+  // "end" comes after the last byte was handed on; "close" may come while bytes wait for `receive`.
+  raw.addEventListener("end", () => {
+    if (over || !remoteIsDone) return;
+    finish({ how: "closed", reason: "the peer closed the stream" });
+    // The peer said all it had to say, and there is no half-open stream in this port.
+    void closeRaw(raw);
+  });
+  raw.addEventListener("close", (event) => {
+    if (event.error !== undefined) {
+      const reason = event.local === true ? messageOf(event.error) : "the peer reset the stream";
+      finish({ how: "reset", reason });
+    } else if (!remoteIsDone) {
+      finish({ how: "reset", reason: "the connection was lost" });
+    }
+  });
+  if (raw.status !== "open") finish({ how: "reset", reason: "the connection was lost" });
+  return { ended, isOver: () => over, finish };
 }
 
 /**

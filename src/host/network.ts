@@ -18,8 +18,7 @@ import {
   createRest,
   type Rest,
 } from "./network-connections.ts";
-import { createRendezvous } from "./network-dht.ts";
-import { createDiscovery } from "./network-discovery.ts";
+import { createDiscovery, type Discovery } from "./network-discovery.ts";
 import { dialFailure, openFailure } from "./network-errors.ts";
 import { type Identity, mdnsTag, meshKeyBytes, noisePrologue } from "./network-identity.ts";
 import type { Libp2pNode, NodeOptions } from "./network-libp2p.ts";
@@ -52,7 +51,11 @@ export async function createNetwork(
   signal: AbortSignal,
 ): Promise<Network> {
   assert.equal(options.meshKey.byteLength, meshKeyBytes, "a mesh key has 32 bytes");
-  const { parseAddr, protocolStreamsMax, startLibp2p } = await import("./network-libp2p.ts");
+  // Loaded now, and not before: libp2p takes longer to load than the rest of the program.
+  const [{ parseAddr, protocolStreamsMax, startLibp2p }, { createRendezvous }] = await Promise.all([
+    import("./network-libp2p.ts"),
+    import("./network-dht.ts"),
+  ]);
   signal.throwIfAborted();
   const listen = options.listen ?? ["/ip4/0.0.0.0/tcp/0"];
   for (const addr of [...listen, ...options.bootstrap]) parseAddr(addr);
@@ -67,14 +70,7 @@ export async function createNetwork(
   );
   const node = await startLibp2p(nodeOptions(options, listen, rest, discovery.found));
   const { libp2p } = node;
-  libp2p.addEventListener("connection:open", ({ detail }) => table.add(detail));
-  libp2p.addEventListener("connection:close", ({ detail }) => table.remove(detail));
-  table.onChange(({ peer, at }) => {
-    if (at === "disconnected") rest.begin(peer, performance.now() + restMs);
-    if (table.isEmpty()) discovery.alone();
-  });
-  for (const connection of libp2p.getConnections()) table.add(connection);
-  const early = [...table.peers()];
+  const onChange = watchConnections(libp2p, table, rest, discovery);
   if (signal.aborted) {
     await libp2p.stop();
     signal.throwIfAborted();
@@ -96,13 +92,7 @@ export async function createNetwork(
     },
     peers: () => table.peers(),
     addrOf: (peer) => withoutPeerOrNothing(table.best(peer)?.remoteAddr),
-    onChange(listener) {
-      table.onChange(listener);
-      // Peers that came before anybody could be told, while this node was still starting.
-      for (const peer of early.splice(0)) {
-        queueMicrotask(() => table.has(peer) && listener({ peer, at: "connected" }));
-      }
-    },
+    onChange,
     onFound: (listener) => discovery.onFound(listener),
     async disconnect(peer) {
       const connection = table.best(peer);
@@ -114,6 +104,30 @@ export async function createNetwork(
       closing ??= stop(libp2p, discovery.close);
       return closing;
     },
+  };
+}
+
+/** Keeps the table true from now on, and tells the port's listeners. */
+function watchConnections(
+  libp2p: Libp2pNode["libp2p"],
+  table: ConnectionTable,
+  rest: Rest,
+  discovery: Discovery,
+): Network["onChange"] {
+  libp2p.addEventListener("connection:open", ({ detail }) => table.add(detail));
+  libp2p.addEventListener("connection:close", ({ detail }) => table.remove(detail));
+  table.onChange(({ peer, at }) => {
+    if (at === "disconnected") rest.begin(peer, performance.now() + restMs);
+    discovery.companyChanged();
+  });
+  for (const connection of libp2p.getConnections()) table.add(connection);
+  const early = [...table.peers()];
+  return (listener) => {
+    table.onChange(listener);
+    // Peers that came before anybody could be told, while this node was still starting.
+    for (const peer of early.splice(0)) {
+      queueMicrotask(() => table.has(peer) && listener({ peer, at: "connected" }));
+    }
   };
 }
 

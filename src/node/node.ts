@@ -30,7 +30,10 @@ export interface NodeDeps {
   /** Runs actions, this node's own and stolen ones. */
   readonly execute: Execute;
   /** See `ForeignDeps`. */
-  readonly ingestTwins: (inputs: readonly TreeEntry[]) => Promise<readonly Digest[]>;
+  readonly ingestTwins: (
+    inputs: readonly TreeEntry[],
+    signal: AbortSignal,
+  ) => Promise<readonly Digest[]>;
 }
 
 export interface NodeOptions {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { MeshError, messageOf } from "../base/errors.ts";
 import { createEvents, type Emit } from "../base/events.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
+import type { TreeEntry } from "../blob/tree.ts";
 import { ingestTwins } from "../blob/twin.ts";
 import { createExecutor } from "../exec/executor.ts";
 import { createNativeExecutor, type NativeExecutor, nativeDefaults } from "../exec/native.ts";
@@ -50,6 +51,8 @@ export interface OpenOptions {
   /** Undefined: the best there is. */
   readonly sandbox: "bwrap" | "unshare" | "none" | undefined;
   readonly invite: string | undefined;
+  /** Folders whose files may stand in for a peer's inputs of the same path and digest. */
+  readonly twinPrefixes: readonly string[];
   /** A node for one build: without a mesh of its own, it makes none and listens nowhere. */
   readonly embedded: boolean;
 }
@@ -125,7 +128,9 @@ export async function openNode(options: OpenOptions, signal: AbortSignal): Promi
         membership,
         store,
         execute: executors.execute,
-        ingestTwins: (inputs) => ingestTwins(store, disk, inputs),
+        ingestTwins: oneAtATime((inputs: readonly TreeEntry[], inner: AbortSignal) =>
+          ingestTwins({ store, disk }, inputs, { prefixes: options.twinPrefixes }, inner),
+        ),
       },
       {
         ...nodeDefaults,
@@ -155,6 +160,21 @@ export async function openNode(options: OpenOptions, signal: AbortSignal): Promi
     await closeAll(opened);
     throw error;
   }
+}
+
+/** Two tasks often miss the same compiler: the second finds what the first took in. */
+function oneAtATime<A extends readonly unknown[], T>(
+  run: (...args: A) => Promise<T>,
+): (...args: A) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (...args) => {
+    const next = last.then(
+      () => run(...args),
+      () => run(...args),
+    );
+    last = next;
+    return next;
+  };
 }
 
 async function closeAll(opened: readonly (() => Promise<void>)[]): Promise<void> {

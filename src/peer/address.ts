@@ -10,9 +10,9 @@ export const addrMaxChars: number = 256;
 /** Addresses kept of one peer. */
 export const addrsMaxPerPeer: number = 8;
 
-const addrShape = /^(\/[A-Za-z0-9._:%~-]+)+$/;
+const addrShape = /^\/?[A-Za-z0-9._:%~-]+(\/[A-Za-z0-9._:%~-]+)*$/;
 /** Base58, as peer ids are written; simulated ids fit too. */
-const peerShape = /^[A-Za-z0-9]{1,64}$/;
+const peerShape = /^[A-Za-z0-9-]{1,64}$/;
 
 export function isPeerId(text: string): boolean {
   return peerShape.test(text);

@@ -14,9 +14,9 @@ export interface Offer {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-export const wasmPlatform: string = "wasm";
+const wasmPlatform = "wasm";
 export const labelsMax: number = 32;
-export const labelValueMaxChars: number = 256;
+const labelValueMaxChars = 256;
 
 /** `process.platform` and `process.arch` as the platform name of actions: "linux/x86_64". */
 export function platformName(os: string, arch: string): string {

@@ -100,7 +100,7 @@ export interface ControlOptions {
   readonly broadcastPauseMs?: number;
 }
 
-export const controlProtocol: string = "/mesh/ctl/1";
+const controlProtocol = "/mesh/ctl/1";
 
 const openDeadlineMs = 5000;
 /** After this long without a frame the peer is asked for a sign of life ... */

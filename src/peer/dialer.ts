@@ -12,7 +12,7 @@ import { addrsMaxPerPeer, isAddr, peerOfAddr } from "./address.ts";
 import { createAlarm } from "./alarm.ts";
 
 /** Who told of an address. What the user or this node's own memory says is never given up. */
-export type Source = "user" | "remembered" | "told" | "found";
+type Source = "user" | "remembered" | "told" | "found";
 
 export interface Dialer {
   /** Dials these soon, unless it is trying already. They may name several peers. */

@@ -227,6 +227,7 @@ export function createDirectory(deps: DirectoryDeps, options: DirectoryOptions):
     },
     async stop() {
       stopped.abort();
+      hello.stop();
       for (const { id, addrs } of members.values()) membership.seen(id, addrs);
       await membership.close();
     },

@@ -31,9 +31,9 @@ export interface KnownMember {
   readonly addrs: readonly string[];
 }
 
-export const helloVersion: number = 1;
+const helloVersion = 1;
 /** Members told of in one message. */
-export const knownMax: number = 128;
+const knownMax = 128;
 const slotsMax = 65_536;
 const rolesMax = 8;
 const shortTextMaxChars = 64;

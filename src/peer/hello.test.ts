@@ -105,7 +105,9 @@ test("a peer that says nothing for 5 s is disconnected, and its waiting streams 
   await clock.advance(200);
   expect(raw.peers()).toEqual([]);
   expect((await early.ended).how).toBe("reset");
-  expect(refusals()).toMatchObject([{ code: "deadline", reason: "it did not say hello within 5 s" }]);
+  expect(refusals()).toMatchObject([
+    { code: "deadline", reason: "it did not say hello within 5 s" },
+  ]);
 });
 
 test("no more than sixteen streams wait for a hello", async () => {
@@ -185,6 +187,8 @@ test("the higher peer speaks up when the lower does not, so that a hello is neve
 test("addresses in a hello or in gossip that name somebody else are not believed", async () => {
   await connect();
   const foreign = "/ip4/10.0.0.77/tcp/1/p2p/peer077";
-  await sayHello(encodeHello(own, [foreign, "not an address", "/ip4/10.0.0.9/tcp/1/p2p/peer009"], 1n));
+  await sayHello(
+    encodeHello(own, [foreign, "not an address", "/ip4/10.0.0.9/tcp/1/p2p/peer009"], 1n),
+  );
   expect(node.directory.get(raw.self)?.addrs).toEqual(["/ip4/10.0.0.9/tcp/1/p2p/peer009"]);
 });

@@ -24,7 +24,7 @@ import {
 import { plainName } from "./name.ts";
 import { watch } from "./watched.ts";
 
-export const helloProtocol: string = "/mesh/hello/1";
+const helloProtocol = "/mesh/hello/1";
 
 export interface Hello {
   /** Whether the peer's hello was found good and it is still connected. */
@@ -153,7 +153,8 @@ export function createHello(deps: HelloDeps): Hello {
           got = take(frame);
         } catch (error) {
           if (!isMeshError(error)) throw error;
-          refuse(peer, session, error, channel);
+          const mutual = error.code === "refused" && frame.type === hello;
+          refuse(peer, session, error, mutual ? channel : undefined);
         }
       },
     );
@@ -220,18 +221,15 @@ export function createHello(deps: HelloDeps): Hello {
     deps.onRefused(peer, error);
   }
 
-  /** Ends a session; the peer has a moment to read why. */
+  /** Ends a session; with `channel`, the peer has a moment to read on it why. */
   function close(peer: PeerId, session: Session, channel: Channel | undefined): void {
     session.state = "closing";
     session.settle(false);
     void (async () => {
       if (channel !== undefined) {
-        await clock
-          .withDeadline(session.over.signal, goodbyeMs, async () => {
-            await channel.close();
-            await channel.ended;
-          })
-          .catch(() => {});
+        channel.close().catch(() => {});
+        // It disconnects by itself once it has read that; closing first might lose it.
+        await clock.sleep(goodbyeMs, session.over.signal).catch(() => {});
       }
       // Lost meanwhile: what is connected now, if anything, is another session's.
       if (sessions.get(peer) !== session) return;

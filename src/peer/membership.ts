@@ -74,7 +74,9 @@ export async function createMembership(
   const path = meshFilePath(options.dataDir);
   const found = await readMeshFile(deps.disk, path);
   const file = chooseMesh(deps, options, found);
-  await writeMeshFile(deps.disk, path, file);
+  const isNews = options.invite !== undefined || file.name !== found?.name;
+  // A full disk must not keep a node from starting that has nothing new to write.
+  if (isNews) await writeMeshFile(deps.disk, path, file);
   const memory = createMemory(deps, path, file);
   return {
     meshKey: file.meshKey,

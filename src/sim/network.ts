@@ -7,7 +7,7 @@
  */
 import type { Network } from "../host/host.ts";
 import type { SeededRandom } from "./random.ts";
-import { type Connection, createStation, type Station, type Wires } from "./station.ts";
+import { type Connection, createStation, pairOf, type Station, type Wires } from "./station.ts";
 import type { Line } from "./stream.ts";
 import type { Machine, Timeline } from "./time.ts";
 
@@ -120,7 +120,7 @@ export function createSimNetwork(
         if (protocol === undefined || sides[0].stream.protocol === protocol)
           for (const index of [0, 1] as const)
             timeline.schedule(connection?.stations[index].machine, 0, "net.reset", () =>
-              sides[index].cut("the stream was reset"),
+              sides[index].cut("the peer reset the stream"),
             );
     },
     breakConnection(left, right) {
@@ -137,11 +137,6 @@ export function createSimNetwork(
         );
     },
   };
-}
-
-/** The name of two hosts together, whichever is first. */
-export function pairOf(left: string, right: string): string {
-  return left < right ? `${left} ${right}` : `${right} ${left}`;
 }
 
 interface Wiring extends Pick<Wires, "lineOf" | "travel" | "breakUp" | "isBlocked"> {
@@ -167,7 +162,7 @@ function createWiring(timeline: Timeline, random: SeededRandom, link: LinkOption
     for (const index of [0, 1] as const) {
       const station = connection.stations[index];
       timeline.schedule(station.machine, 0, "net.broken", () =>
-        station.drop(connection, "the connection broke"),
+        station.drop(connection, "the connection was lost"),
       );
     }
   }
@@ -217,7 +212,8 @@ function introduce(wires: Wires, newcomer: Station): void {
       [other, newcomer],
     ] as const)
       wires.timeline.schedule(hearer.machine, wires.random.between(1, 50), "net.found", () => {
-        if (hearer.machine.name === found.machine.name || hearer.connections.has(found.self)) return;
+        if (hearer.machine.name === found.machine.name || hearer.connections.has(found.self))
+          return;
         if (!wires.isBlocked(hearer.machine.name, found.machine.name)) hearer.find([found.addr]);
       });
 }

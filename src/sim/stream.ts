@@ -4,8 +4,9 @@
  * Order and reliability are the stream's own; how long bytes take, and whether they may pass at
  * all, it asks its line. It knows nothing about peers.
  */
+import assert from "node:assert/strict";
 import { concatBytes } from "../base/bytes.ts";
-import { MeshError } from "../base/errors.ts";
+import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import { type Stream, type StreamEnd, sendMaxBytes } from "../host/host.ts";
 import type { SeededRandom } from "./random.ts";
 import type { Machine, Timeline } from "./time.ts";
@@ -34,14 +35,17 @@ interface Side {
   readonly line: Line;
   readonly ended: PromiseWithResolvers<StreamEnd>;
   end: StreamEnd | undefined;
-  closing: boolean;
   queuedBytes: number;
   lastArrivalMs: number;
   onBytes: ((bytes: Uint8Array) => void) | undefined;
   /** Arrived, but nobody receives yet. */
   early: Uint8Array[];
+  /** How it ends once `early` has been received. */
+  lateEnd: StreamEnd | undefined;
   /** Waiting for room in the queue. */
-  waiting: (() => void)[];
+  readonly waiting: (() => void)[];
+  /** Waiting for the end to arrive at the other side, or for the connection to end. */
+  readonly cuts: (() => void)[];
 }
 
 export interface StreamWorld {
@@ -58,10 +62,7 @@ export function createStreamPair(
 ): readonly [StreamSide, StreamSide] {
   const first = createSide(machines[0], lines[0]);
   const second = createSide(machines[1], lines[1]);
-  return [
-    exposeSide(world, protocol, first, second),
-    exposeSide(world, protocol, second, first),
-  ];
+  return [exposeSide(world, protocol, first, second), exposeSide(world, protocol, second, first)];
 }
 
 function createSide(machine: Machine, line: Line): Side {
@@ -70,65 +71,80 @@ function createSide(machine: Machine, line: Line): Side {
     line,
     ended: Promise.withResolvers<StreamEnd>(),
     end: undefined,
-    closing: false,
     queuedBytes: 0,
     lastArrivalMs: 0,
     onBytes: undefined,
     early: [],
+    lateEnd: undefined,
     waiting: [],
+    cuts: [],
   };
 }
 
 function exposeSide(world: StreamWorld, protocol: string, own: Side, other: Side): StreamSide {
+  const requireOpen = (): void => {
+    if (own.end !== undefined) throw new MeshError("peer-gone", `the ${protocol} stream has ended`);
+  };
   const reset = (reason: string): void => {
     if (own.end !== undefined) return;
     finish(own, { how: "reset", reason });
     travel(world, own, other, 0, "net.reset", () =>
-      finish(other, { how: "reset", reason: "the other side reset the stream" }),
+      finish(other, { how: "reset", reason: "the peer reset the stream" }),
     );
   };
   const stream: Stream = {
     protocol,
+    ended: own.ended.promise,
     send(bytes) {
-      if (bytes.byteLength > sendMaxBytes)
-        throw new MeshError("limit", `${bytes.byteLength} bytes in one send: cut it up`);
-      if (own.end !== undefined || own.closing)
-        throw new MeshError("peer-gone", `the ${protocol} stream has ended`);
+      assert(bytes.byteLength <= sendMaxBytes, `a send of ${bytes.byteLength} bytes is too large`);
+      requireOpen();
       carry(world, own, other, bytes);
       return own.queuedBytes <= queueHighBytes;
     },
-    drained: (signal) => drained(own, signal),
-    receive(onBytes) {
-      own.onBytes = onBytes;
-      const early = own.early;
-      own.early = [];
-      // As a queue gives it: at once and in one piece, however it was sent.
-      if (early.length > 0) onBytes(concatBytes(early));
+    async drained(signal) {
+      signal.throwIfAborted();
+      requireOpen();
+      if (own.queuedBytes > queueHighBytes) await room(own, signal);
+      requireOpen();
     },
-    ended: own.ended.promise,
+    receive(onBytes) {
+      assert(own.onBytes === undefined, "receive is called once");
+      own.onBytes = (bytes) => {
+        try {
+          onBytes(bytes);
+        } catch (error) {
+          reset(messageOf(error));
+          // A peer that talks nonsense costs its stream; a bug in this program is not hidden.
+          if (!isMeshError(error)) throw error;
+        }
+      };
+      if (own.early.length > 0 || own.lateEnd !== undefined)
+        world.timeline.schedule(own.machine, 0, "net.early", () => catchUp(own));
+    },
     async close() {
       if (own.end !== undefined) return;
-      if (!own.closing) {
-        own.closing = true;
+      finish(own, { how: "closed", reason: "this side closed the stream" });
+      await new Promise<void>((resolve) => {
+        own.cuts.push(resolve);
         // Behind everything that was sent, as it takes the same way.
         travel(world, own, other, 0, "net.close", () => {
-          finish(other, { how: "closed", reason: "the other side closed the stream" });
-          world.timeline.schedule(own.machine, 0, "net.closed", () =>
-            finish(own, { how: "closed", reason: "closed" }),
-          );
+          endInTurn(other, { how: "closed", reason: "the peer closed the stream" });
+          world.timeline.schedule(own.machine, 0, "net.closed", resolve);
         });
-      }
-      await own.ended.promise;
+      });
     },
     reset,
   };
-  return { stream, cut: (reason) => finish(own, { how: "reset", reason }) };
+  const cut = (reason: string): void => {
+    finish(own, { how: "reset", reason });
+    for (const settle of own.cuts.splice(0)) settle();
+  };
+  return { stream, cut };
 }
 
-function drained(own: Side, signal: AbortSignal): Promise<void> {
+/** Resolves when the queue has room again, or the stream has ended. */
+function room(own: Side, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    if (own.end !== undefined || own.queuedBytes <= queueHighBytes) return resolve();
     const onAbort = (): void => reject(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
     own.waiting.push(() => {
@@ -155,8 +171,22 @@ function carry(world: StreamWorld, own: Side, other: Side, bytes: Uint8Array): v
 
 function deliver(side: Side, bytes: Uint8Array): void {
   if (side.end !== undefined) return;
-  if (side.onBytes === undefined) side.early.push(bytes);
+  if (side.onBytes === undefined || side.early.length > 0) side.early.push(bytes);
   else side.onBytes(bytes);
+}
+
+/** Gives what came before anybody received: in one piece, however it was sent. */
+function catchUp(side: Side): void {
+  const { early, lateEnd } = side;
+  side.early = [];
+  if (early.length > 0 && side.end === undefined) side.onBytes?.(concatBytes(early));
+  if (lateEnd !== undefined) finish(side, lateEnd);
+}
+
+/** A stream that was closed ends for its reader after the last byte. */
+function endInTurn(side: Side, end: StreamEnd): void {
+  if (side.early.length > 0) side.lateEnd = end;
+  else finish(side, end);
 }
 
 /** Makes `arrive` happen at the other end, after what was sent before, if the line lets it. */

@@ -5,9 +5,10 @@
  * and for this timeline runs the same way every time. Code that waits for a real timer, file,
  * socket or thread pool would not, and must not run here.
  */
+
+import { utf8 } from "../base/bytes.ts";
 import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
-import { utf8 } from "../base/bytes.ts";
 
 /**
  * One life of a simulated host. A restart makes a new one; what is still to happen to the old

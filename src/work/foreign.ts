@@ -26,7 +26,10 @@ export interface ForeignDeps {
   readonly store: Pick<BlobStore, "has" | "put" | "read" | "pin">;
   readonly exchange: Pick<Exchange, "fetch">;
   /** Takes what this machine's own disk has of the inputs; gives back what is still missing. */
-  readonly ingestTwins: (inputs: readonly TreeEntry[]) => Promise<readonly Digest[]>;
+  readonly ingestTwins: (
+    inputs: readonly TreeEntry[],
+    signal: AbortSignal,
+  ) => Promise<readonly Digest[]>;
   readonly slots: Slots;
   readonly execute: Execute;
 }
@@ -53,7 +56,7 @@ export async function runForeign(
   const spec = await readGrant(deps, owner, grant, signal);
   const inputs = pinInputs(store, spec);
   try {
-    const missing = await deps.ingestTwins(spec.inputs);
+    const missing = await deps.ingestTwins(spec.inputs, signal);
     if (missing.length > 0) await deps.exchange.fetch(missing, [owner], signal);
     const fetchedMs = clock.nowMs();
     const slot = await slots.takeForeign(signal);

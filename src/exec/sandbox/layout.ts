@@ -36,8 +36,10 @@ export interface Bay {
 }
 
 export interface Layout {
-  /** Folders of the root that have no folder inside: making these makes all. */
+  /** All folders of the root, outer before inner. */
   readonly folders: readonly string[];
+  /** Those that have no folder inside: making these makes all. */
+  readonly leafFolders: readonly string[];
   /** Files of the root, to be hard-linked. */
   readonly links: readonly FileLink[];
   readonly symlinks: readonly SymbolicLink[];
@@ -248,25 +250,35 @@ function holdsInputs(folder: Folder): boolean {
 function planRoot(
   root: Folder,
   copied: ReadonlySet<Node>,
-): Pick<Layout, "folders" | "links" | "symlinks"> {
-  const folders: string[] = [];
-  const links: FileLink[] = [];
-  const symlinks: SymbolicLink[] = [];
+): Pick<Layout, "folders" | "leafFolders" | "links" | "symlinks"> {
+  const plan = {
+    folders: [] as string[],
+    leafFolders: [] as string[],
+    links: [] as FileLink[],
+    symlinks: [] as SymbolicLink[],
+  };
   const visit = (folder: Folder, path: string): void => {
-    let hasFolder = false;
+    plan.folders.push(path);
+    let isLeaf = true;
     for (const [name, node] of folder.children) {
       const at = `${path}/${name}`;
       if (node.kind === "folder") {
-        hasFolder = true;
+        isLeaf = false;
         visit(node, at);
-      } else if (node.kind === "symlink") symlinks.push({ path: at, target: node.target });
+      } else if (node.kind === "symlink") plan.symlinks.push({ path: at, target: node.target });
       else if (!copied.has(node))
-        links.push({ path: at, digest: node.digest, executable: node.executable });
+        plan.links.push({ path: at, digest: node.digest, executable: node.executable });
     }
-    if (!hasFolder) folders.push(path);
+    if (isLeaf) plan.leafFolders.push(path);
   };
-  visit(root, "");
-  return { folders: folders.filter((path) => path !== ""), links, symlinks };
+  for (const [name, node] of root.children) {
+    // Every root has these anyway.
+    if (reserved.has(name)) continue;
+    if (node.kind === "folder") visit(node, `/${name}`);
+    else if (node.kind === "symlink") plan.symlinks.push({ path: `/${name}`, target: node.target });
+    else plan.links.push({ path: `/${name}`, digest: node.digest, executable: node.executable });
+  }
+  return plan;
 }
 
 function namesOf(path: string): string[] {

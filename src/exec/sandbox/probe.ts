@@ -10,7 +10,8 @@ import { messageOf } from "../../base/errors.ts";
 import type { Disk, Processes, RunResult } from "../../host/host.ts";
 import { createBwrap, deviceMode, deviceNames, firstLine } from "./bwrap.ts";
 import { createLimits } from "./limits.ts";
-import { removeRoom, roomPrefix } from "./root.ts";
+import { removeRoom, roomPrefix } from "./room.ts";
+import { makeFixed } from "./root.ts";
 import { createUnshare } from "./unshare.ts";
 import { type Mount, type Room, type Tier, toolEnv, type Walls } from "./walls.ts";
 
@@ -171,7 +172,7 @@ async function runTrue(
 async function makeHostRoom(disk: Disk, roomDir: string): Promise<Room> {
   const rootDir = `${roomDir}/root`;
   const mounts: Mount[] = [];
-  for (const folder of ["proc", "dev/shm", "tmp"]) await disk.makeDirectory(`${rootDir}/${folder}`);
+  await makeFixed(disk, rootDir);
   for (const { name, kind } of (await disk.list("/")) ?? []) {
     if (!/^(usr|bin|sbin|lib[0-9a-z]*|nix|gnu)$/.test(name)) continue;
     if (kind === "symlink")

@@ -41,7 +41,6 @@ export function createUnshare({ disk }: { readonly disk: Disk }, options: Unshar
       // Not the root itself: what is mounted on it would hide what is still to be mounted from it.
       const view = `${room.controlDir}/view`;
       await disk.makeDirectory(view);
-      await makeDevicePlaces(disk, room.rootDir);
       await disk.append(fstab, utf8(fstabOf(room, view)));
       const id = String(innerId);
       return [
@@ -91,16 +90,6 @@ function refuseLoaderVariables(env: Readonly<Record<string, string>>): void {
 
 const loaderVariable =
   /^(LD_.*|GLIBC_.*|MALLOC_.*|MUSL_.*|GCONV_PATH|LOCPATH|NLSPATH|LANGUAGE|GETCONF_DIR|TZDIR|LIBMOUNT_.*)$/;
-
-async function makeDevicePlaces(disk: Disk, rootDir: string): Promise<void> {
-  await Promise.all([
-    ...devices.map((name) => disk.append(`${rootDir}/dev/${name}`, new Uint8Array())),
-    disk.symlink("/proc/self/fd", `${rootDir}/dev/fd`),
-    disk.symlink("/proc/self/fd/0", `${rootDir}/dev/stdin`),
-    disk.symlink("/proc/self/fd/1", `${rootDir}/dev/stdout`),
-    disk.symlink("/proc/self/fd/2", `${rootDir}/dev/stderr`),
-  ]);
-}
 
 function fstabOf({ rootDir, mounts, memoryTmp }: Room, view: string): string {
   const at = (path: string): string => `${view}${path}`;

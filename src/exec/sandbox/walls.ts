@@ -22,7 +22,10 @@ export interface Mount {
 export interface Room {
   /** A folder of this machine that belongs to this run alone: control files go there. */
   readonly controlDir: string;
-  /** What the command sees as `/`, read-only. Contains /proc, /dev and /tmp, empty. */
+  /**
+   * What the command sees as `/`, read-only. Has folders /proc, /tmp and /dev/shm, and in /dev the
+   * files and symlinks of a minimal one, for devices to be mounted over.
+   */
   readonly rootDir: string;
   /** Outer before inner. */
   readonly mounts: readonly Mount[];

@@ -1,0 +1,207 @@
+/**
+ * Real nodes as real processes, for tests: started, used through the command line, and ended by pid.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+
+const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
+
+export interface LiveNode {
+  readonly dataDir: string;
+  readonly peerId: string;
+  readonly addrs: readonly string[];
+  readonly invite: string;
+  readonly child: ChildProcess;
+  /** Every event it has printed so far. */
+  readonly events: readonly Readonly<Record<string, unknown>>[];
+  /** What it printed to stderr. */
+  readonly stderr: () => string;
+  readonly exited: Promise<number | null>;
+}
+
+export interface NodeFlags {
+  readonly slots?: number;
+  readonly invite?: string;
+  readonly name?: string;
+  readonly dataDir?: string;
+  readonly extra?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface CommandResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A place for nodes and files of one test file; `close` ends and removes all of it. */
+export interface World {
+  readonly folder: string;
+  start(flags?: NodeFlags): Promise<LiveNode>;
+  /** Runs `mesh ARGS` for a node's data directory. */
+  mesh(
+    node: LiveNode | string,
+    args: readonly string[],
+    options?: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> },
+  ): Promise<CommandResult>;
+  /** Runs any command to its end. */
+  run(
+    argv: readonly string[],
+    cwd: string,
+    env?: Readonly<Record<string, string>>,
+  ): Promise<CommandResult>;
+  close(): Promise<void>;
+}
+
+const startMaxMs = 30_000;
+const commandMaxMs = 300_000;
+
+export async function createWorld(): Promise<World> {
+  if (!existsSync(program)) throw new Error(`${program} is missing: npm run build`);
+  const folder = await mkdtemp(join(tmpdir(), "mesh-live-"));
+  const nodes: LiveNode[] = [];
+
+  function run(
+    argv: readonly string[],
+    cwd: string,
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<CommandResult> {
+    const [file, ...args] = argv;
+    return new Promise((finish) => {
+      execFile(
+        file ?? "",
+        args,
+        {
+          cwd,
+          env: { ...process.env, NO_COLOR: "1", ...env },
+          maxBuffer: 64 * 1024 * 1024,
+          timeout: commandMaxMs,
+          killSignal: "SIGKILL",
+        },
+        (error, stdout, stderr) => {
+          const code = error === null ? 0 : error.code;
+          finish({ exitCode: typeof code === "number" ? code : 255, stdout, stderr });
+        },
+      );
+    });
+  }
+
+  return {
+    folder,
+    run,
+    async start(flags = {}) {
+      const node = await startNode(folder, nodes.length, flags);
+      nodes.push(node);
+      return node;
+    },
+    mesh(node, args, { cwd = folder, env = {} } = {}) {
+      const dataDir = typeof node === "string" ? node : node.dataDir;
+      return run([process.execPath, program, ...args], cwd, { MESH_DIR: dataDir, ...env });
+    },
+    async close() {
+      for (const { child } of nodes) if (child.exitCode === null) child.kill("SIGTERM");
+      const late = setTimeout(() => {
+        for (const { child } of nodes) child.kill("SIGKILL");
+      }, 10_000);
+      await Promise.all(nodes.map(({ exited }) => exited));
+      clearTimeout(late);
+      await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}
+
+async function startNode(folder: string, index: number, flags: NodeFlags): Promise<LiveNode> {
+  const name = flags.name ?? `node-${index}`;
+  const dataDir = flags.dataDir ?? join(folder, name);
+  const args = [
+    "join",
+    ...(flags.invite === undefined ? [] : [flags.invite]),
+    "--data-dir",
+    dataDir,
+    "--name",
+    name,
+    "--listen",
+    "/ip4/127.0.0.1/tcp/0",
+    "--no-mdns",
+    "--slots",
+    String(flags.slots ?? 1),
+    "--json",
+    ...(flags.extra ?? []),
+  ];
+  const child = spawn(process.execPath, [program, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...flags.env },
+  });
+  const events: Record<string, unknown>[] = [];
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  const exited = new Promise<number | null>((resolveExit) => child.once("exit", resolveExit));
+  const ready = await new Promise<Record<string, unknown>>((resolveReady, reject) => {
+    const late = setTimeout(() => {
+      child.kill("SIGKILL");
+      reject(new Error(`node ${name} was not ready in ${startMaxMs} ms: ${stderr}`));
+    }, startMaxMs);
+    createInterface(child.stdout).on("line", (line) => {
+      const event = JSON.parse(line) as Record<string, unknown>;
+      events.push(event);
+      if (event.event !== "ready") return;
+      clearTimeout(late);
+      resolveReady(event);
+    });
+    void exited.then((code) => {
+      clearTimeout(late);
+      reject(new Error(`node ${name} ended with ${code}: ${stderr}`));
+    });
+  });
+  return {
+    dataDir,
+    peerId: String(ready.peerId),
+    addrs: ready.addrs as string[],
+    invite: String(ready.invite),
+    child,
+    events,
+    stderr: () => stderr,
+    exited,
+  };
+}
+
+/** Waits until `holds`, looking every 50 ms: for states that the nodes reach by themselves. */
+export async function until(
+  what: string,
+  holds: () => boolean | Promise<boolean>,
+  maxMs = 20_000,
+): Promise<void> {
+  const endMs = performance.now() + maxMs;
+  while (!(await holds())) {
+    if (performance.now() > endMs) throw new Error(`not within ${maxMs} ms: ${what}`);
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+}
+
+/** Starts `count` nodes of one mesh and waits until each knows all the others. */
+export async function startMesh(
+  world: World,
+  count: number,
+  flags: NodeFlags = {},
+): Promise<LiveNode[]> {
+  const first = await world.start(flags);
+  const nodes = [first];
+  for (let index = 1; index < count; index += 1) {
+    nodes.push(await world.start({ ...flags, invite: first.invite }));
+  }
+  await until("a full mesh", async () => {
+    for (const node of nodes) {
+      const { stdout } = await world.mesh(node, ["status", "--json"]);
+      const status = JSON.parse(stdout) as { peers: unknown[] };
+      if (status.peers.length < count - 1) return false;
+    }
+    return true;
+  });
+  return nodes;
+}

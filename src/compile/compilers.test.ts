@@ -1,0 +1,44 @@
+import { expect, test } from "vitest";
+import { colourArgs, compilerFamilyOf, glance, isMasqueraded } from "./compilers.ts";
+
+test.each([
+  ["/usr/bin/gcc", "gcc"],
+  ["/usr/bin/x86_64-linux-gnu-g++-12", "gcc"],
+  ["/opt/llvm/bin/clang++-14", "gcc"],
+  ["/usr/bin/c++", "gcc"],
+  ["/home/me/.cargo/bin/rustc", "rustc"],
+  ["/usr/bin/gcc-ar", undefined],
+  ["/usr/bin/gcc-ranlib-12", undefined],
+  ["/usr/bin/clang-format", undefined],
+  ["/usr/bin/clang-cpp-14", undefined],
+  ["/usr/bin/c++filt", undefined],
+  ["/usr/bin/ccache", undefined],
+  ["/home/me/.cargo/bin/clippy-driver", undefined],
+])("%s is of the family %s", (compiler, family) => {
+  expect(compilerFamilyOf(compiler)).toBe(family);
+  expect(isMasqueraded(compiler.split("/").at(-1) ?? "")).toBe(family === "gcc");
+});
+
+test.each([
+  ["/usr/bin/cc", ["-c", "x/a.c"], "c", "x/a.c"],
+  ["/usr/bin/cc", ["-c", "a.cpp"], "c++", "a.cpp"],
+  ["/usr/bin/g++", ["-O2", "-c", "a.c"], "c++", "a.c"],
+  ["/usr/bin/g++", ["a.o", "-o", "a"], "link", "g++"],
+  ["/usr/bin/rustc", ["--crate-name", "serde", "src/lib.rs"], "rustc", "serde"],
+  ["/usr/bin/rustc", ["-vV"], "rustc", "rustc"],
+  ["/usr/bin/fancycc", ["-c", "a.c"], "other", "a.c"],
+])("%s %j is a %s task called %s", (compiler, args, kind, label) => {
+  expect(glance(compiler, args)).toEqual({ kind, label });
+});
+
+test.each([
+  [["-c"], ["-fdiagnostics-color=always"]],
+  [["-fno-diagnostics-color"], []],
+  [["-fcolor-diagnostics"], []],
+  [["-fdiagnostics-color=never"], []],
+  [["-frecord-gcc-switches"], []],
+  [["-grecord-command-line"], []],
+  [["-gno-record-gcc-switches"], ["-fdiagnostics-color=always"]],
+])("%j gets the colour arguments %j", (args, expected) => {
+  expect(colourArgs(args)).toEqual(expected);
+});

@@ -1,0 +1,420 @@
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { encodeAction } from "../action/encode.ts";
+import { textOf, utf8 } from "../base/bytes.ts";
+import { type Digest, digestOf, emptyDigest } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
+import { createEvents } from "../base/events.ts";
+import { asPeerId } from "../base/ids.ts";
+import { type BlobStore, createBlobStore } from "../blob/store.ts";
+import { createClock } from "../host/clock.ts";
+import { createDisk } from "../host/disk.ts";
+import { createRandom } from "../host/random.ts";
+import { type Grant, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { writeDone, writeProgress } from "../work/answer.ts";
+import { createDurations } from "../work/durations.ts";
+import { createOwner, type OwnerParts } from "../work/owner.ts";
+import { createSlots, type Slot } from "../work/slots.ts";
+import { type Build, type CompileDoor, createCompileDoor } from "./door.ts";
+import type { ActionPlan, Planner } from "./plan.ts";
+import { createWorld, hasCc, type World } from "./shim-world.contract.ts";
+
+const never = new AbortController().signal;
+const thief = asPeerId("thief");
+const clock = createClock();
+const disk = createDisk();
+const timings = { queueMs: 0, fetchMs: 0, runMs: 1, storeMs: 0 };
+
+let world: World;
+let data: string;
+let store: BlobStore;
+let owner: OwnerParts;
+let door: CompileDoor;
+let build: Build;
+let warnings: string[];
+/** Holds the only slot, so that nothing runs here until it is given back. */
+let slot: Slot;
+let peersPresent: boolean;
+let planned: number;
+let check: ActionPlan["check"];
+let queued: Promise<void>;
+
+/** `gcc -c IN -o OUT` may run anywhere and may also write OUT.d. */
+const planner: Planner = async ({ args, cwd, compiler }) => {
+  planned += 1;
+  if (args.includes("-fbroken")) throw new MeshError("io", "EIO: reading a header");
+  if (!args.includes("-c")) return { at: "here", reason: "link", kind: "link", label: "a.out" };
+  const out = join(cwd, args[args.indexOf("-o") + 1] ?? "a.o");
+  return {
+    at: "anywhere",
+    kind: "c",
+    label: "a.c",
+    spec: {
+      argv: [compiler, ...args],
+      env: {},
+      cwd,
+      outputPaths: [out, `${out}.d`],
+      inputs: [],
+      platform: { platform: "linux/x86_64" },
+      timeoutMs: 1000,
+    },
+    ...(check === undefined ? {} : { check }),
+  };
+};
+
+beforeEach(async () => {
+  world = createWorld(hasCc ? "c" : "node");
+  data = mkdtempSync(join(tmpdir(), "mesh-door-"));
+  const options = { directory: data, quotaBytes: 1e9, sync: "never" } as const;
+  store = await createBlobStore({ disk, clock }, options, never);
+  const events = createEvents();
+  warnings = [];
+  const slots = createSlots(1);
+  slot = slots.tryTake() ?? (() => {});
+  const control = { send: () => {}, broadcastLoad: () => {} };
+  const durations = createDurations(10);
+  const { emit } = events;
+  owner = createOwner(
+    { clock, control, store, slots, durations, emit, idPrefix: "t" },
+    { leaseMs: 60_000, tasksMax: 2 },
+  );
+  peersPresent = true;
+  planned = 0;
+  check = undefined;
+  const arrived = Promise.withResolvers<void>();
+  queued = arrived.promise;
+  events.listen((event) => {
+    if (event.event === "task-queued") arrived.resolve();
+    if (event.event === "log") warnings.push(event.message);
+  });
+  door = createCompileDoor(
+    {
+      owner,
+      store,
+      // The peer of these tests puts its blobs into the same store.
+      exchange: {
+        async fetch(digests) {
+          const missing = digests.filter((digest) => !store.has(digest));
+          if (missing.length > 0) throw new MeshError("blob-missing", `${missing}`);
+        },
+      },
+      disk,
+      clock,
+      random: createRandom(),
+      emit,
+      planGcc: planner,
+      planRustc: planner,
+      encodeAction,
+      peersPresent: () => peersPresent,
+      cpuMs: () => 0,
+    },
+    { buildsMax: 2 },
+  );
+  build = door.openBuild("b1", { steal: true });
+  await world.serve(door.onInvocation);
+  world.compiler("gcc", 'echo "local $@" >&2; echo local >a.o; exit 6');
+});
+afterEach(async () => {
+  await world.close();
+  rmSync(data, { recursive: true, force: true });
+});
+
+const compile = (...extra: string[]) =>
+  world.start([world.shim, "gcc", ...extra, "-c", "a.c", "-o", "a.o"]);
+const file = (name: string) => join(world.folder, name);
+const leftovers = () => readdirSync(world.folder).filter((name) => name.startsWith(".mesh"));
+
+/** Steals the one task there is. */
+async function steal(peer = thief): Promise<Grant> {
+  await queued;
+  const request = create(StealRequestSchema, { room: 1, platforms: ["linux/x86_64"] });
+  const [grant] = owner.onSteal(peer, request).grants;
+  if (grant === undefined) throw new Error("nothing to steal");
+  return grant;
+}
+
+interface Answer {
+  readonly exitCode?: number;
+  readonly outputs?: Readonly<Record<string, string | Digest>>;
+  readonly stdout?: string;
+  readonly stderr?: string;
+}
+
+async function answer({ task, attempt }: Grant, said: Answer, peer = thief): Promise<void> {
+  const { exitCode = 0, outputs = {}, stdout = "", stderr = "" } = said;
+  const blobs = [];
+  for (const [name, content] of Object.entries(outputs)) {
+    const isDigest = /^[0-9a-f]{64}-/.test(content);
+    const digest = isDigest ? (content as Digest) : await store.put(utf8(content));
+    blobs.push({ path: file(name), digest, executable: false });
+  }
+  const outcome = {
+    exitCode,
+    outputs: blobs,
+    stdout: await store.put(utf8(stdout)),
+    stderr: await store.put(utf8(stderr)),
+  };
+  owner.onDone(peer, await writeDone(task, attempt, outcome, timings, store));
+}
+
+async function progress({ task, attempt }: Grant, name: string, text: string, stderr: string) {
+  const digest = await store.put(utf8(text));
+  const outputs = [{ path: file(name), digest, executable: false }];
+  const said = { stderr: utf8(stderr), outputs };
+  owner.onProgress(thief, writeProgress(task, attempt, said));
+}
+
+describe("a compile that a peer did", () => {
+  test("leaves the files and the words that the compiler would have", async () => {
+    const running = world.start([
+      "/bin/sh",
+      "-c",
+      `umask 027; exec ${world.shim} gcc -c a.c -o a.o`,
+    ]);
+    const outputs = { "a.o": "object", "a.o.d": "" };
+    await answer(await steal(), { outputs, stdout: "out\n", stderr: "warning\n" });
+    const ended = await running.ended;
+    expect(ended).toEqual({ code: 0, signal: null, stdout: "out\n", stderr: "warning\n" });
+    expect(readFileSync(file("a.o"), "utf8")).toBe("object");
+    expect(readFileSync(file("a.o.d"), "utf8")).toBe("");
+    expect(statSync(file("a.o")).mode & 0o777).toBe(0o640);
+    expect(leftovers()).toEqual([]);
+    expect(build.summary()).toMatchObject({ tasks: 1, stolen: 1, local: 0, byPeer: { thief: 1 } });
+  });
+
+  test.each<[string, Answer]>([
+    ["ended with an error", { exitCode: 1, stderr: "remote nonsense\n" }],
+    [
+      "lacks the bytes of one file",
+      { outputs: { "a.o": "x", "a.o.d": digestOf(new Uint8Array(20_000)) } },
+    ],
+    ["wrote what nobody asked for", { outputs: { "a.o": "x", "b.o": "y" } }],
+  ])("but %s is done again here, and nothing of it is seen", async (_, said) => {
+    const running = compile();
+    const grant = await steal();
+    expect(existsSync(file("a.o"))).toBe(false);
+    await answer(grant, said);
+    slot();
+    expect(await running.ended).toMatchObject({ code: 6, stderr: "local -c a.c -o a.o\n" });
+    expect(readFileSync(file("a.o"), "utf8")).toBe("local\n");
+    expect([existsSync(file("a.o.d")), existsSync(file("b.o"))]).toEqual([false, false]);
+    expect(leftovers()).toEqual([]);
+    expect(build.summary()).toMatchObject({ local: 1, fallback: [{ count: 1 }] });
+  });
+
+  test("but does not pass the planner's check is done again here", async () => {
+    check = async (read) => {
+      const dep = await read(file("a.o.d"));
+      expect(await read(file("none"))).toBeUndefined();
+      throw new MeshError("refused", `${textOf(dep ?? new Uint8Array(0))} is no input`);
+    };
+    const running = compile();
+    await answer(await steal(), { outputs: { "a.o": "x", "a.o.d": "secret.h" } });
+    slot();
+    expect(await running.ended).toMatchObject({ code: 6 });
+    expect(existsSync(file("a.o.d"))).toBe(false);
+    expect(build.summary().fallback[0]?.reason).toContain("secret.h is no input");
+  });
+
+  test("but whose output has become a symlink meanwhile is done again here", async () => {
+    const running = compile();
+    const grant = await steal();
+    symlinkSync("elsewhere", file("a.o"));
+    await answer(grant, { outputs: { "a.o": "x" } });
+    slot();
+    expect(await running.ended).toMatchObject({ code: 6 });
+    expect(readFileSync(file("elsewhere"), "utf8")).toBe("local\n");
+  });
+});
+
+describe("what a peer says before the end", () => {
+  test("is shown and in place at once, and not repeated at the end", async () => {
+    const running = compile();
+    const grant = await steal();
+    const line = new Promise((resolve) => running.child.stderr?.once("data", resolve));
+    await progress(grant, "a.o.d", "early", "first\n");
+    expect(`${await line}`).toBe("first\n");
+    expect(readFileSync(file("a.o.d"), "utf8")).toBe("early");
+    const { ino } = statSync(file("a.o.d"));
+    const outputs = { "a.o": "object", "a.o.d": "early" };
+    await answer(grant, { outputs, stderr: "first\nsecond\n" });
+    expect(await running.ended).toMatchObject({ code: 0, stderr: "first\nsecond\n" });
+    expect(statSync(file("a.o.d")).ino).toBe(ino);
+  });
+
+  test("is not repeated by the next attempt either", async () => {
+    const running = compile();
+    const first = await steal();
+    const line = new Promise((resolve) => running.child.stderr?.once("data", resolve));
+    await progress(first, "a.o.d", "early", "first\n");
+    await line;
+    owner.onPeerLeft(thief);
+    const second = await steal();
+    await progress(second, "a.o.d", "early", "first\n");
+    await answer(second, { outputs: { "a.o": "object" }, stderr: "first\nsecond\n" });
+    expect(await running.ended).toMatchObject({ code: 0, stderr: "first\nsecond\n" });
+  });
+
+  test("is followed by the rest of what the compiler here says, when it ends badly", async () => {
+    world.compiler("gcc", "echo first >&2; echo error >&2; exit 1");
+    const running = compile();
+    const grant = await steal();
+    const line = new Promise((resolve) => running.child.stderr?.once("data", resolve));
+    await progress(grant, "a.o.d", "early", "first\n");
+    await line;
+    await answer(grant, { exitCode: 1 });
+    slot();
+    expect(await running.ended).toMatchObject({ code: 1, stderr: "first\nerror\n" });
+  });
+
+  test.each(["other\n", ""])(
+    "commits the peer to it: %j at the end is done again here",
+    async (stderr) => {
+      world.compiler("gcc", "echo first >&2; exit 0");
+      const running = compile();
+      const grant = await steal();
+      const line = new Promise((resolve) => running.child.stderr?.once("data", resolve));
+      await progress(grant, "a.o.d", "early", "first\n");
+      await line;
+      await answer(grant, { outputs: { "a.o": "object" }, stderr });
+      slot();
+      expect(await running.ended).toMatchObject({ code: 0, stderr: "first\n" });
+      expect(build.summary().fallback[0]?.reason).toContain("refused");
+    },
+  );
+});
+
+describe("a compile stays here", () => {
+  beforeEach(() => slot());
+
+  async function reasonOf(...argv: [string, ...string[]]): Promise<unknown> {
+    await world.run(argv);
+    const { fallback, local } = build.summary();
+    expect(local).toBe(1);
+    return fallback[0]?.reason;
+  }
+
+  test("without planning when there are no peers, which is no fallback", async () => {
+    peersPresent = false;
+    expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
+    expect(planned).toBe(0);
+  });
+
+  test("without planning when the build does not want to share", async () => {
+    build.close();
+    build = door.openBuild("b1", { steal: false });
+    expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
+    expect(planned).toBe(0);
+  });
+
+  test("when the planner says so", async () => {
+    expect(await reasonOf(world.shim, "gcc", "a.o")).toBe("link");
+  });
+
+  test("when the planner fails, and the failure is told", async () => {
+    expect(await reasonOf(world.shim, "gcc", "-fbroken", "-c", "a.c")).toBe("io");
+    expect(warnings).toEqual([expect.stringContaining("EIO: reading a header")]);
+  });
+
+  test("when nobody here reads that compiler's command lines", async () => {
+    world.compiler("fancycc", "exit 0");
+    expect(await reasonOf(world.shim, "fancycc", "-c", "a.c")).toBe("unknown-compiler");
+  });
+
+  test("when the compiler is a wrapper by another name", async () => {
+    world.compiler("ccache", "exit 0");
+    symlinkSync("ccache", join(world.real, "cc"));
+    expect(await reasonOf(world.shim, join(world.real, "cc"), "-c", "a.c")).toBe(
+      "compiler-wrapper",
+    );
+  });
+
+  test.skipIf(!hasCc)("when its arguments are no UTF-8", async () => {
+    const call = `${world.shim} gcc -c "$(printf '\\377').c"`;
+    expect(await reasonOf("/bin/sh", "-c", call)).toBe("not-utf8");
+  });
+
+  test.each([
+    ["output-not-a-file", () => symlinkSync("/dev/null", file("a.o"))],
+    ["output-not-a-file", () => void mkdirSync(file("a.o"))],
+    ["output-read-only", () => writeFileSync(file("a.o.d"), "", { mode: 0o444 })],
+  ])("when its output cannot simply be replaced: %s", async (reason, prepare) => {
+    prepare();
+    const argv = [world.shim, "gcc", "-c", "a.c", "-o", "a.o"] as const;
+    expect(await reasonOf(...argv)).toBe(reason);
+  });
+
+  test("when the folder of its output is not there", async () => {
+    const argv = [world.shim, "gcc", "-c", "a.c", "-o", "no/a.o"] as const;
+    expect(await reasonOf(...argv)).toBe("no-output-folder");
+  });
+});
+
+test("cancelling a build ends its waiting compiles with 130", async () => {
+  const running = compile();
+  await queued;
+  build.cancel();
+  const stderr = "mesh: the build was cancelled\n";
+  expect(await running.ended).toMatchObject({ code: 130, stderr });
+  expect(owner.counts()).toEqual({ queued: 0, here: 0, leased: 0, committing: 0 });
+});
+
+test("a shim that is killed takes its task out of the queue", async () => {
+  const running = compile();
+  await queued;
+  running.child.kill("SIGKILL");
+  await running.ended;
+  while (owner.load().queued > 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(warnings).toEqual([]);
+});
+
+test("when the owner takes no more tasks, compiles go on without it", async () => {
+  const waiting = [compile(), compile()];
+  while (owner.load().queued < 2) await new Promise((resolve) => setTimeout(resolve, 2));
+  expect(await compile().ended).toMatchObject({ code: 6 });
+  expect(warnings).toEqual([expect.stringContaining("the mesh gave up")]);
+  slot();
+  for (const { ended } of waiting) expect(await ended).toMatchObject({ code: 6 });
+});
+
+test("a build can be opened once, and only so many at a time", () => {
+  expect(() => door.openBuild("b1", { steal: true })).toThrow(/open already/);
+  door.openBuild("b2", { steal: true });
+  expect(() => door.openBuild("b3", { steal: true })).toThrow(/builds are open/);
+});
+
+test("colours that were asked for are asked of the peer's compiler, once", async () => {
+  const env = { ...world.env, MESH_COLOR: "1" };
+  const running = world.start([world.shim, "gcc", "-c", "a.c"], { env });
+  const grant = await steal();
+  expect(textOf(grant.command)).toContain("-fdiagnostics-color=always");
+  await answer(grant, {});
+  await running.ended;
+  slot();
+  const own = world.run([world.shim, "gcc", "a.o"], { env });
+  expect((await own).stderr).toBe("local -fdiagnostics-color=always a.o\n");
+});
+
+test.skipIf(!hasCc)("asking for colours does not change the object", () => {
+  writeFileSync(file("c.c"), "int f(int x) { return x + 1; }\n");
+  const objects = [[], ["-fdiagnostics-color=always"]].map((colours) => {
+    spawnSync("cc", [...colours, "-g", "-O2", "-c", "c.c"], { cwd: world.folder });
+    return digestOf(readFileSync(file("c.o")));
+  });
+  expect(objects[0]).not.toBe(emptyDigest);
+  expect(objects[0]).toBe(objects[1]);
+});

@@ -1,0 +1,298 @@
+/**
+ * Any number of hosts in one process, in virtual time, from one seed.
+ *
+ * Whatever runs on these hosts runs the same way every time the seed is the same, faults and all;
+ * `traceHash` says whether it did. It knows nothing about what runs.
+ */
+import { deadlineOn, type StartTimer, sleepOn } from "../host/clock.ts";
+import type { Clock, Host } from "../host/host.ts";
+import { createSimDisk, type SimDisk, type SimDiskOptions } from "./disk.ts";
+import {
+  createSimNetwork,
+  type LinkOptions,
+  lanLink,
+  type SimNetwork,
+  type SimNetworkOptions,
+} from "./network.ts";
+import { createSimProcesses, type SimCommands } from "./processes.ts";
+import { createSeededRandom, type SeededRandom } from "./random.ts";
+import { createTimeline, type Machine, type Timeline } from "./time.ts";
+
+export interface SimulationOptions {
+  readonly network: SimNetworkOptions;
+  readonly disk: SimDiskOptions;
+  readonly commands: SimCommands;
+  /** Events in one run; more means that something goes round in circles. */
+  readonly eventsMax: number;
+  /** Wall time at the start, in ms since 1970. */
+  readonly startWallMs: number;
+}
+
+export interface Simulation {
+  /** Chance for the scenario itself, apart from what the hosts draw. */
+  readonly random: SeededRandom;
+  readonly faults: Faults;
+  /** Adds a host and starts its first life. */
+  addHost(name: string, options?: { readonly mesh: string }): Host;
+  /** The ports of the host's present life. */
+  host(name: string): Host;
+  nowMs(): number;
+  /** Runs to the virtual instant `untilMs`. */
+  run(untilMs: number): Promise<void>;
+  /** Runs until `isDone()`. @throws MeshError "deadline" when it still is not at `limitMs`. */
+  until(isDone: () => boolean, limitMs: number): Promise<void>;
+  /** Runs until `promise` settles, and hands on how. @throws MeshError "deadline" as `until`. */
+  finish<T>(promise: Promise<T>, limitMs: number): Promise<T>;
+  /** Puts a line into the trace, so that two runs that differ in it differ in their hash. */
+  record(kind: string, host: string): void;
+  /** Names all that has happened so far: equal for equal runs. */
+  traceHash(): string;
+  eventCount(): number;
+}
+
+/** What can be done to the hosts and what is between them. Hosts by name, times virtual. */
+export interface Faults {
+  /**
+   * Ends a host's life at once: nothing it waits for ever comes. Its peers see broken
+   * connections, or with `silent`, as when a machine loses power, nothing for a while.
+   * With `losePower` files that were not synced may be cut short.
+   */
+  kill(host: string, how?: { readonly silent?: boolean; readonly losePower?: boolean }): void;
+  /** Starts a new life on the same disk, killing the old one if it still lives. */
+  restart(host: string): Host;
+  /** As SIGSTOP: what is due waits, while time goes on. */
+  pause(host: string): void;
+  resume(host: string): void;
+  /** Lets nothing pass from one host to another; the other way stays open. */
+  blockOneWay(from: string, to: string): void;
+  /** Lets nothing pass between the hosts of one group and all others. */
+  partition(group: readonly string[]): void;
+  /** Ends every block and partition; what was on its way arrives. */
+  heal(): void;
+  /** Changes both directions between two hosts. */
+  setLink(left: string, right: string, link: Partial<LinkOptions>): void;
+  /** Breaks every stream between two hosts, or those of one protocol; they stay connected. */
+  resetStreams(left: string, right: string, protocol?: string): void;
+  breakConnection(left: string, right: string): void;
+  setDiskCapacity(host: string, capacityBytes: number): void;
+  /** How likely each read is to come back with one bit flipped. */
+  setReadFlipChance(host: string, chance: number): void;
+  /** Flips one bit of a file. */
+  corruptFile(host: string, path: string): void;
+  /** Moves the wall clock; the monotonic one is not touched. */
+  stepWallClock(host: string, byMs: number): void;
+  /** How many times longer commands take from now on. */
+  setSlowness(host: string, factor: number): void;
+}
+
+const defaults: SimulationOptions = {
+  network: { link: lanLink, dialTimeoutMs: 5000, silenceMaxMs: 15_000, discovery: false },
+  disk: { operationMs: 0.05, bytesPerMs: 500_000, capacityBytes: 2 ** 40 },
+  commands: () => undefined,
+  eventsMax: 20_000_000,
+  startWallMs: Date.UTC(2026, 0, 1),
+};
+
+/** What stays of a host when a life of it ends. */
+interface Place {
+  readonly name: string;
+  readonly mesh: string;
+  readonly disk: SimDisk;
+  readonly random: SeededRandom;
+  machine: Machine;
+  host: Host;
+  lifeCount: number;
+  wallStepMs: number;
+  slowness: number;
+}
+
+export function createSimulation(
+  seed: number | string,
+  options: Partial<SimulationOptions> = {},
+): Simulation {
+  const settings = { ...defaults, ...options };
+  const random = createSeededRandom(`${seed}`);
+  const timeline = createTimeline({ eventsMax: settings.eventsMax });
+  const network = createSimNetwork(timeline, random.fork("network"), settings.network);
+  const places = new Map<string, Place>();
+  const world: World = { settings, timeline, network, places };
+
+  return {
+    random: random.fork("scenario"),
+    faults: createFaults(world),
+    addHost(name, { mesh } = { mesh: "mesh" }) {
+      if (places.has(name)) throw new RangeError(`there is a host ${name} already`);
+      const place = createPlace(world, name, mesh, random.fork(`host ${name}`));
+      places.set(name, place);
+      return place.host;
+    },
+    host: (name) => placeOf(world, name).host,
+    nowMs: timeline.nowMs,
+    run: timeline.run,
+    until: timeline.until,
+    async finish(promise, limitMs) {
+      let isSettled = false;
+      const settled = (): void => {
+        isSettled = true;
+      };
+      promise.then(settled, settled);
+      await timeline.until(() => isSettled, limitMs);
+      return promise;
+    },
+    record: timeline.record,
+    traceHash: timeline.traceHash,
+    eventCount: () => timeline.eventCount,
+  };
+}
+
+interface World {
+  readonly settings: SimulationOptions;
+  readonly timeline: Timeline;
+  readonly network: SimNetwork;
+  readonly places: Map<string, Place>;
+}
+
+function placeOf({ places }: World, name: string): Place {
+  const place = places.get(name);
+  if (place === undefined) throw new RangeError(`there is no host ${name}`);
+  return place;
+}
+
+function createPlace(world: World, name: string, mesh: string, random: SeededRandom): Place {
+  const { timeline, settings } = world;
+  const clockState = { wallStepMs: 0 };
+  const wallMs = (): number => settings.startWallMs + timeline.nowMs() + clockState.wallStepMs;
+  const disk = createSimDisk({ timeline, random: random.fork("disk"), wallMs }, settings.disk);
+  const place: Omit<Place, "machine" | "host"> = Object.assign(clockState, {
+    name,
+    mesh,
+    disk,
+    random,
+    lifeCount: 0,
+    slowness: 1,
+  });
+  return Object.assign(place, startLife(world, place));
+}
+
+/** Makes the machine and ports of a host's next life. */
+function startLife(
+  { timeline, network, settings }: World,
+  place: Omit<Place, "machine" | "host">,
+): Pick<Place, "machine" | "host"> {
+  place.lifeCount++;
+  const random = place.random.fork(`life ${place.lifeCount}`);
+  const machine: Machine = { name: place.name, isAlive: true, isPaused: false, held: [] };
+  const wallMs = (): number => settings.startWallMs + timeline.nowMs() + place.wallStepMs;
+  const disk = place.disk.mount(machine);
+  return {
+    machine,
+    host: {
+      // Every life counts from its own origin, as every boot does: such times do not travel.
+      clock: createSimClock(timeline, machine, random.between(0, 1e6), wallMs),
+      random: random.fork("port"),
+      disk,
+      network: network.join(machine, place.mesh),
+      processes: createSimProcesses({
+        timeline,
+        machine,
+        disk,
+        commands: settings.commands,
+        slowness: () => place.slowness,
+      }),
+    },
+  };
+}
+
+function createSimClock(
+  timeline: Timeline,
+  machine: Machine,
+  originMs: number,
+  wallMs: () => number,
+): Clock {
+  const start: StartTimer = (durationMs, fire) =>
+    timeline.schedule(machine, durationMs, "timer", fire);
+  return {
+    nowMs: () => originMs + timeline.nowMs(),
+    wallMs,
+    sleep: sleepOn(start),
+    withDeadline: deadlineOn(start),
+  };
+}
+
+function createFaults(world: World): Faults {
+  const { timeline, network, places } = world;
+  const blocked = new Set<readonly [string, string]>();
+  const block = (from: string, to: string): void => {
+    blocked.add([from, to]);
+    network.block(from, to);
+  };
+  /** Looks the host up and puts the fault into the trace. */
+  const hit = (fault: string, name: string): Place => {
+    const place = placeOf(world, name);
+    timeline.record(`fault.${fault}`, name);
+    return place;
+  };
+  const kill: Faults["kill"] = (name, { silent = false, losePower = false } = {}) => {
+    const { machine, disk } = hit("kill", name);
+    machine.isAlive = false;
+    network.leave(machine, silent);
+    if (losePower) disk.losePower();
+  };
+
+  return {
+    kill,
+    restart(name) {
+      const place = hit("restart", name);
+      if (place.machine.isAlive) kill(name);
+      return Object.assign(place, startLife(world, place)).host;
+    },
+    pause(name) {
+      hit("pause", name).machine.isPaused = true;
+    },
+    resume(name) {
+      const { machine } = hit("resume", name);
+      machine.isPaused = false;
+      timeline.release(machine);
+    },
+    blockOneWay(from, to) {
+      hit("block", from);
+      block(from, to);
+    },
+    partition(group) {
+      for (const name of group) hit("partition", name);
+      const others = [...places.keys()].filter((name) => !group.includes(name));
+      for (const inside of group)
+        for (const outside of others) {
+          block(inside, outside);
+          block(outside, inside);
+        }
+    },
+    heal() {
+      timeline.record("fault.heal", "-");
+      for (const [from, to] of blocked) network.unblock(from, to);
+      blocked.clear();
+    },
+    setLink(left, right, link) {
+      hit("link", left);
+      network.setLink(left, right, link);
+      network.setLink(right, left, link);
+    },
+    resetStreams(left, right, protocol) {
+      hit("reset", left);
+      network.resetStreams(left, right, protocol);
+    },
+    breakConnection(left, right) {
+      hit("break", left);
+      network.breakConnection(left, right);
+    },
+    setDiskCapacity: (name, bytes) => hit("capacity", name).disk.files.setCapacityBytes(bytes),
+    setReadFlipChance: (name, chance) => hit("flip", name).disk.setFlipChance(chance),
+    corruptFile: (name, path) => hit("corrupt", name).disk.corrupt(path),
+    stepWallClock(name, byMs) {
+      hit("clock", name).wallStepMs += byMs;
+    },
+    setSlowness(name, factor) {
+      hit("slow", name).slowness = factor;
+    },
+  };
+}
