@@ -14,7 +14,7 @@ import { createDisk } from "../../src/host/disk.ts";
 import { createProcesses } from "../../src/host/processes.ts";
 import { createRandom } from "../../src/host/random.ts";
 
-/** Repeats a command and prints "wall cpu" in microseconds per call, less nothing. */
+/** Repeats a command; prints its wall and CPU time in microseconds and its status, call by call. */
 const timerSource = `
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -10,13 +10,15 @@ import { isMeshError, MeshError } from "../base/errors.ts";
 import type { Emit } from "../base/events.ts";
 import type { PeerId } from "../base/ids.ts";
 import type { Clock, Network } from "../host/host.ts";
-import { createAssembly, type Segment } from "./assembly.ts";
+import { createAssembly } from "./assembly.ts";
 import { creditMaxBytes } from "./blk.ts";
 import {
+  allOf,
   askFor,
   countFailure,
   createJob,
   failuresMax,
+  hasAppetite,
   hasFailed,
   type Job,
   newUnit,
@@ -26,6 +28,7 @@ import {
 import { type Ask, createLink, type Link } from "./link.ts";
 import { createStanding } from "./standing.ts";
 import type { BlobStore } from "./store.ts";
+import { createWatch, type WatchOptions } from "./watch.ts";
 
 export interface FetchingDeps {
   readonly network: Network;
@@ -35,14 +38,8 @@ export interface FetchingDeps {
   readonly emit?: Emit;
 }
 
-export interface FetchingOptions {
+export interface FetchingOptions extends WatchOptions {
   readonly openDeadlineMs: number;
-  /** A peer silent for this long, or eight round trips if those are longer, gets company. */
-  readonly hedgeMinMs: number;
-  /** A peer silent for this long is asked last. */
-  readonly demoteMs: number;
-  /** A peer silent for this long loses its stream. */
-  readonly resetMs: number;
   /** For how long a peer that sent wrong bytes twice is not asked for blobs. */
   readonly ignoreMs: number;
 }
@@ -68,11 +65,6 @@ const largeMax = 4;
 /** All links together may have this much on its way to this node. */
 const windowsMaxBytes = 128 * 1024 * 1024;
 const windowMinBytes = 256 * 1024;
-/** How often silence is looked for, while something is wanted. */
-const watchMs = 50;
-/** A look that comes this late means that this node stood still, not its peers. */
-const pauseMs = 1_000;
-const hedgeRoundTrips = 8;
 /** A peer never asked is tried before one known to be slower than this, 50 MB/s. */
 const strangerBytesPerMs = 50_000;
 
@@ -295,44 +287,29 @@ export function createFetching(
     },
   };
 
-  /** Asks a second peer for everything that waits for a silent one. */
-  function hedge(link: Link<Unit>): void {
-    for (const { unit } of link.asks()) {
-      if (unit.hedged || unit.job.solo) continue;
-      unit.hedged = true;
-      const named = eligible(unit);
-      place(unit, named);
-    }
-  }
+  const watch = createWatch(
+    {
+      clock,
+      links: () => links.values(),
+      onSilent(link) {
+        for (const { unit } of link.asks()) {
+          if (unit.hedged || unit.job.solo) continue;
+          unit.hedged = true;
+          place(unit);
+        }
+      },
+      onDead(link) {
+        for (const { unit } of link.asks()) countFailure(unit.job, link.peer, failuresMax);
+      },
+    },
+    options,
+  );
 
-  function look(link: Link<Unit>): void {
-    if (link.backlogBytes() === 0) return;
-    if (link.isHeldUp()) link.meter.forgive();
-    const silentMs = link.meter.silentMs();
-    if (silentMs >= options.resetMs) {
-      for (const { unit } of link.asks()) countFailure(unit.job, link.peer, failuresMax);
-      link.reset(`silent for ${Math.round(silentMs)} ms`);
-      return;
-    }
-    if (silentMs >= options.demoteMs) link.meter.demote();
-    const patienceMs = Math.max(options.hedgeMinMs, hedgeRoundTrips * link.meter.rttMs());
-    if (silentMs >= patienceMs) hedge(link);
-  }
-
-  /** Runs only while something is wanted. */
-  async function watch(): Promise<void> {
+  async function watchWhileWanted(): Promise<void> {
     if (watching) return;
     watching = true;
     try {
-      while (jobs.size > 0) {
-        const beforeMs = clock.nowMs();
-        await clock.sleep(watchMs, signal);
-        const stoodStill = clock.nowMs() - beforeMs > pauseMs;
-        for (const link of [...links.values()]) {
-          if (stoodStill) link.meter.forgive();
-          else look(link);
-        }
-      }
+      while (jobs.size > 0) await watch(signal);
     } catch (error) {
       if (!signal.aborted) throw error;
       for (const job of [...jobs.values()]) fail(job, signal.reason);
@@ -365,7 +342,7 @@ export function createFetching(
         throw new MeshError("limit", `more than ${jobsMax} blobs are wanted at once`);
       }
       const joined = digests.map((digest) => join(digest, providers));
-      void watch();
+      void watchWhileWanted();
       try {
         await allOf(joined, until);
       } finally {
@@ -373,29 +350,4 @@ export function createFetching(
       }
     },
   };
-}
-
-/** A peer never asked is always worth a try; others until two windows of work wait there. */
-function hasAppetite(link: Link<Unit> | undefined, segment: Segment): boolean {
-  if (link === undefined || link.backlogBytes() === 0) return true;
-  return link.backlogBytes() + segment.lengthBytes <= link.appetiteBytes();
-}
-
-/** Waits for all; when one cannot be had, says so for all that are known to be missing by then. */
-async function allOf(jobs: readonly Job[], signal: AbortSignal): Promise<void> {
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    await Promise.race([Promise.all(jobs.map(({ done }) => done.promise)), aborted.promise]);
-  } catch (error) {
-    if (!isMeshError(error, "blob-missing") || signal.aborted) throw error;
-    const missing = jobs.filter(({ failure }) => failure?.code === "blob-missing");
-    const named = missing.slice(0, 3).map(({ digest }) => digest);
-    const more = missing.length > named.length ? ` and ${missing.length - named.length} more` : "";
-    const message = `no reachable peer has ${named.join(", ")}${more}`;
-    throw new MeshError("blob-missing", message, { cause: error });
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }

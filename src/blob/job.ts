@@ -4,7 +4,7 @@
  * Plain state and the choice of the next peer to ask; `fetching.ts` acts on it.
  */
 import { type Digest, sizeBytesOf } from "../base/digest.ts";
-import type { MeshError } from "../base/errors.ts";
+import { isMeshError, MeshError } from "../base/errors.ts";
 import type { PeerId } from "../base/ids.ts";
 import type { Assembly, Segment } from "./assembly.ts";
 import { wholeMaxBytes } from "./blk.ts";
@@ -108,4 +108,29 @@ export function soonest<L extends Pick<Link<Unit>, "backlogBytes" | "meter">>(
     }
   }
   return best;
+}
+
+/** A peer never asked is always worth a try; others until two windows of work wait there. */
+export function hasAppetite(link: Link<Unit> | undefined, segment: Segment): boolean {
+  if (link === undefined || link.backlogBytes() === 0) return true;
+  return link.backlogBytes() + segment.lengthBytes <= link.appetiteBytes();
+}
+
+/** Waits for all; when one cannot be had, says so for all that are known to be missing by then. */
+export async function allOf(jobs: readonly Job[], signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([Promise.all(jobs.map(({ done }) => done.promise)), aborted.promise]);
+  } catch (error) {
+    if (!isMeshError(error, "blob-missing") || signal.aborted) throw error;
+    const missing = jobs.filter(({ failure }) => failure?.code === "blob-missing");
+    const named = missing.slice(0, 3).map(({ digest }) => digest);
+    const more = missing.length > named.length ? ` and ${missing.length - named.length} more` : "";
+    const message = `no reachable peer has ${named.join(", ")}${more}`;
+    throw new MeshError("blob-missing", message, { cause: error });
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }

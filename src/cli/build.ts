@@ -202,10 +202,17 @@ async function runStep(
     alreadySent: deps.terminalSignals && signal === "SIGINT",
     hurry: interrupts.hurry,
   });
-  const elsewhere = there > 0 ? `, ${there} of them on peers` : "";
-  const cancelled = tasks > 0 ? ` and ${countOf(tasks, "task")}${elsewhere}` : "";
-  deps.display.note(`stopped: ${stopped} process${stopped === 1 ? "" : "es"}${cancelled}`);
+  deps.display.note(stoppedText(stopped, tasks, there));
   return exitCodeOf(signal);
+}
+
+/** A terminal's Ctrl-C has often ended everything before there was anything left to stop. */
+function stoppedText(processes: number, tasks: number, there: number): string {
+  const parts = [
+    ...(processes > 0 ? [`${processes} process${processes === 1 ? "" : "es"}`] : []),
+    ...(tasks > 0 ? [countOf(tasks, "task") + (there > 0 ? ` (${there} on peers)` : "")] : []),
+  ];
+  return parts.length === 0 ? "stopped" : `stopped: ${parts.join(" and ")}`;
 }
 
 /** A node that cannot say within this long is not waited for: what we have seen is close enough. */

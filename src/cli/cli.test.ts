@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,7 +15,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { BuildSummary } from "../node/control-api.ts";
-import { type Answer, type ControlServer, serveControl } from "../node/control-server.ts";
+import { type Answer, type ControlServer, isAlive, serveControl } from "../node/control-server.ts";
 import { controlSocketPath } from "../node/paths.ts";
 
 const main = join(import.meta.dirname, "main.ts");
@@ -23,6 +24,8 @@ const missing = (tool: string) => {
   if (isMissing) console.warn(`${tool} is missing: its tests are skipped`);
   return isMissing;
 };
+// The tests of it look at /proc.
+const notLinux = process.platform !== "linux";
 const noMake = missing("make");
 const noCMake = missing("cmake");
 
@@ -41,6 +44,12 @@ afterEach(async () => {
   for (const child of children.splice(0)) child.kill("SIGKILL");
   await server?.close();
   server = undefined;
+  // What a failed test left behind.
+  for (const file of ["pids", "pid"].map((name) => join(folder, name)).filter(existsSync)) {
+    for (const pid of readFileSync(file, "utf8").trim().split("\n").map(Number)) {
+      if (pid > 1 && alive(pid)) process.kill(pid, "SIGKILL");
+    }
+  }
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -424,6 +433,94 @@ test("when no node can be had, the tool runs all the same, after one line", asyn
   expect(code).toBe(5);
 });
 
+test("without a node one runs for the command, and leaves nothing running", async () => {
+  const socket = controlSocketPath(dataDir);
+  const { code, stdout, stderr } = await mesh(["exec", "--", "sh", "-c", "echo $MESH_SLOTS"]);
+  expect(stderr).toContain("no node was running, so one runs for this build");
+  expect(Number(stdout)).toBeGreaterThan(0);
+  expect(code).toBe(0);
+  expect(await isAlive(socket)).toBe(false);
+  expect(existsSync(join(dataDir, "mesh.json"))).toBe(false);
+});
+
+test.skipIf(notLinux)("a command that is killed takes its node along", async () => {
+  const socket = controlSocketPath(dataDir);
+  const { child, ended } = start(["exec", "--", "sh", "-c", "echo $$ > pid; sleep 1000"]);
+  const pid = await until(() => {
+    const file = join(folder, "pid");
+    return existsSync(file) ? Number(readFileSync(file, "utf8")) || undefined : undefined;
+  });
+  expect(await isAlive(socket)).toBe(true);
+  child.kill("SIGKILL");
+  // The tool itself lives on, as it would had a shell of its own been killed.
+  for (const one of childrenOf(pid)) process.kill(one, "SIGKILL");
+  await ended;
+  while (await isAlive(socket)) await sleep(20);
+});
+
+const childrenOf = (pid: number): readonly number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
+
+test.skipIf(process.getuid?.() !== 0)("a socket of another user's is not talked to", async () => {
+  await serveBuilds();
+  chownSync(controlSocketPath(dataDir), 12_345, 12_345);
+  const { code, stderr } = await mesh(["status"]);
+  expect(stderr).toMatch(/belongs to another user \(uid 12345\)/);
+  expect(code).toBe(1);
+  const built = await mesh(["exec", "--", "echo", "built"]);
+  expect(built.stdout).toBe("built\n");
+  expect(built.stderr).toContain("no node, so this runs without the mesh");
+});
+
+/** A node that runs jobs by copying their input; `calls` gets the requests. */
+async function serveJobs(calls: unknown[]): Promise<void> {
+  await serve(async (request, session) => {
+    calls.push(request);
+    const { input, output } = request as { input: string; output: string };
+    session.send({ event: "progress", id: "j1", done: 0, total: 3 });
+    writeFileSync(output, `<${readFileSync(input, "utf8")}>`);
+    return { result: { id: "j1", chunks: 3, byPeer: { here: 3 } } };
+  });
+}
+
+test("run hands the job to the node with absolute paths", async () => {
+  const calls: unknown[] = [];
+  await serveJobs(calls);
+  const manifest = { module: "m.wasm", memoryMiB: 64 };
+  writeFileSync(join(folder, "job.json"), JSON.stringify(manifest));
+  writeFileSync(join(folder, "m.wasm"), "");
+  writeFileSync(join(folder, "in"), "text");
+  const { code, stderr } = await mesh(["run", "job.json", "--input", "in", "--output", "out"]);
+  expect(calls).toEqual([
+    {
+      call: "run",
+      module: join(folder, "m.wasm"),
+      manifest,
+      input: join(folder, "in"),
+      output: join(folder, "out"),
+    },
+  ]);
+  expect(stderr).toMatch(/^mesh: done in .*: 3 chunks \(here 3\)\n$/);
+  expect(readFileSync(join(folder, "out"), "utf8")).toBe("<text>");
+  expect(code).toBe(0);
+});
+
+test("run without files works between pipes", async () => {
+  await serveJobs([]);
+  writeFileSync(join(folder, "job.json"), '{"module":"m.wasm"}');
+  writeFileSync(join(folder, "m.wasm"), "");
+  const { child, ended } = start(["run", "job.json"]);
+  child.stdin?.end("piped");
+  expect(await ended).toMatchObject({ code: 0, stdout: "<piped>" });
+});
+
+test("a job file that is wrong is named with its fault", async () => {
+  writeFileSync(join(folder, "job.json"), '{"modul":"m.wasm"}');
+  const { code, stderr } = await mesh(["run", "job.json", "--input", "job.json"]);
+  expect(stderr).toMatch(/^mesh: job\.json is no job manifest: [^\n]*module[^\n]*\n$/);
+  expect(code).toBe(1);
+});
+
 const alive = (pid: number) => {
   try {
     process.kill(pid, 0);
@@ -433,7 +530,7 @@ const alive = (pid: number) => {
   }
 };
 
-test.each(["SIGINT", "SIGTERM"] as const)(
+test.skipIf(notLinux).each(["SIGINT", "SIGTERM"] as const)(
   "%s ends everything the tool started, also what ignores it, and cancels the build",
   async (signal) => {
     const { ends } = await serveBuilds();

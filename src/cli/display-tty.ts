@@ -26,7 +26,7 @@ export function createTtyDisplay({ terminal, tally, nowMs, every }: TtyDeps): Di
   const startMs = nowMs();
   const paint = painter(terminal.errColor);
   const lines = new Map<"stdout" | "stderr", ToolLines>();
-  let drawn = false;
+  let drawn = "";
   let atLineStart = true;
   let closed = false;
   let quiet = false;
@@ -34,13 +34,11 @@ export function createTtyDisplay({ terminal, tally, nowMs, every }: TtyDeps): Di
   let first: { readonly atMs: number; readonly done: number } | undefined;
 
   const erase = () => {
-    if (drawn) terminal.err(eraseLine);
-    drawn = false;
+    if (drawn !== "") terminal.err(eraseLine);
+    drawn = "";
   };
   const draw = () => {
-    if (closed) return;
-    erase();
-    if (!atLineStart) return;
+    if (closed || !atLineStart) return;
     const now = nowMs();
     const view = {
       tally,
@@ -49,9 +47,12 @@ export function createTtyDisplay({ terminal, tally, nowMs, every }: TtyDeps): Di
       progressMs: first === undefined ? 0 : now - first.atMs,
       progressFrom: first?.done ?? 0,
     };
-    const line = liveLine(view, terminal.columns(), paint);
-    drawn = true;
-    terminal.err(drawLine(line));
+    const line = drawLine(liveLine(view, terminal.columns(), paint));
+    // The same again would only cost the terminal, and a remote shell's line, something.
+    if (line === drawn) return;
+    erase();
+    drawn = line;
+    terminal.err(line);
   };
   const show = (stream: "stdout" | "stderr", bytes: Uint8Array) => {
     if (bytes.byteLength === 0) return;

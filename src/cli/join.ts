@@ -56,6 +56,7 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
   const { json } = options;
   const say = (value: object) => terminal.out(`${JSON.stringify(value)}\n`);
   let node: JoinedNode;
+  let flushEvents = () => {};
   try {
     node = await deps.start(interrupts.signal);
   } catch (error) {
@@ -70,7 +71,7 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
     node.events.listen(say);
   } else {
     terminal.out(readyText(node, options.dataDir, painter(terminal.outColor)));
-    printEvents(node.events, terminal);
+    flushEvents = printEvents(node.events, terminal);
   }
   const why = await Promise.race([
     node.done.then(() => "done" as const),
@@ -87,6 +88,7 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
     const inOrder = await leave(node, interrupts.hurry);
     tell(inOrder ? "left" : "ended without waiting for what was still running");
   }
+  flushEvents();
   if (json) say({ event: "left" });
   return 0;
 }
@@ -104,17 +106,21 @@ async function leave(node: JoinedNode, hurry: AbortSignal): Promise<boolean> {
   }
 }
 
-function printEvents(events: JoinedNode["events"], terminal: Terminal): void {
+/** Returns the call that tells what still waits to be told. */
+function printEvents(events: JoinedNode["events"], terminal: Terminal): () => void {
   const lines = createEventLines();
   let timer: NodeJS.Timeout | undefined;
+  const flush = () => {
+    clearTimeout(timer);
+    for (const line of lines.flush()) terminal.out(`${line}\n`);
+  };
   events.listen((event) => {
     for (const line of lines.see(event)) terminal.out(`${line}\n`);
     if (!lines.pending()) return;
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      for (const line of lines.flush()) terminal.out(`${line}\n`);
-    }, burstQuietMs);
+    timer = setTimeout(flush, burstQuietMs);
   });
+  return flush;
 }
 
 /** Resolves when an embedded node's command is done with it and no other one needs it. */

@@ -75,7 +75,7 @@ export interface StopOptions {
 }
 
 /** How long an interrupted tool may tidy up; with the kill after it, all is over within 1 s. */
-const graceMs = 700;
+const graceMs = 600;
 const stepMs = 25;
 
 /** Resolves when nothing of the tree is left, to the number of processes that had to be stopped. */

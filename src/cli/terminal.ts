@@ -29,7 +29,8 @@ export function createTerminal(
     errTty,
     outColor: outTty && !colorless,
     errColor: errTty && !colorless,
-    columns: () => Math.max(20, stderr.columns ?? 80),
+    // Some pseudo-terminals say 0 until somebody sets their size.
+    columns: () => Math.max(20, stderr.columns || 80),
   };
 }
 

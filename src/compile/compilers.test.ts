@@ -1,3 +1,7 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { colourArgs, compilerFamilyOf, glance, isMasqueraded } from "./compilers.ts";
 
@@ -41,4 +45,23 @@ test.each([
   [["-gno-record-gcc-switches"], ["-fdiagnostics-color=always"]],
 ])("%j gets the colour arguments %j", (args, expected) => {
   expect(colourArgs(args)).toEqual(expected);
+});
+
+test.each(["gcc", "clang"])("asking %s for colours does not change the object", (compiler) => {
+  if (spawnSync(compiler, ["--version"]).status !== 0) {
+    console.warn(`skipped: there is no ${compiler}`);
+    return;
+  }
+  const folder = mkdtempSync(join(tmpdir(), "mesh-colours-"));
+  try {
+    writeFileSync(join(folder, "c.c"), "int f(int x) { return x + 1; }\n");
+    const objects = [[], colourArgs([])].map((colours) => {
+      const args = [...colours, "-g", "-O2", "-c", "c.c"];
+      expect(spawnSync(compiler, args, { cwd: folder }).status).toBe(0);
+      return readFileSync(join(folder, "c.o"));
+    });
+    expect(objects[0]).toEqual(objects[1]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });

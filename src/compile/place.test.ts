@@ -1,4 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -8,7 +17,7 @@ import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import { createRandom } from "../host/random.ts";
-import { placeOutputs } from "./place.ts";
+import { placeOutputs, whyNotPlaceable } from "./place.ts";
 
 const never = new AbortController().signal;
 const disk = createDisk();
@@ -59,4 +68,18 @@ test("a placing that is called off leaves nothing behind", async () => {
   const placing = placeOutputs(deps(), [await blob("a", "new")], 0o022, stop.signal);
   await expect(placing).rejects.toThrow("enough");
   expect(readdirSync(folder)).toEqual([]);
+});
+
+test.each<[string | undefined, string, (path: string) => void]>([
+  [undefined, "a.o", () => {}],
+  [undefined, "a.o", (path) => writeFileSync(path, "old")],
+  ["output-not-a-file", "a.o", (path) => symlinkSync("elsewhere", path)],
+  ["output-not-a-file", "a.o", (path) => void mkdirSync(path)],
+  ["output-read-only", "a.o", (path) => writeFileSync(path, "", { mode: 0o444 })],
+  ["no-output-folder", "no/a.o", () => {}],
+  ["no-output-folder", "file/a.o", () => writeFileSync(join(folder, "file"), "")],
+])("what only a compiler can write rightly is told: %s at %s", (reason, name, prepare) => {
+  const path = join(folder, name);
+  prepare(path);
+  expect(whyNotPlaceable(disk, [path])).toBe(reason);
 });

@@ -41,8 +41,8 @@ export type Parsed<T> =
   | { readonly at: "value"; readonly value: T };
 
 export const requestMaxBytes: number = 8 * 1024 * 1024;
-/** One frame of a reply; the shim refuses more than 4 MiB. */
-export const replyMaxBytes: number = 1024 * 1024;
+/** Room for what may arrive together with the end of a request: frames, which are tiny. */
+const slackBytes = 1024 * 1024;
 /** Largest piece of output in one `write` frame. */
 export const writeMaxBytes: number = 256 * 1024;
 const argsMax = 1_000_000;
@@ -120,7 +120,7 @@ export function createShimParser(): ShimParser {
     push(bytes) {
       // After the end of a request nothing but small frames may come, so this is the whole bound.
       if (bad !== undefined) return;
-      if (pieces.sizeBytes + bytes.byteLength > requestMaxBytes + replyMaxBytes) {
+      if (pieces.sizeBytes + bytes.byteLength > requestMaxBytes + slackBytes) {
         failed(`more than ${requestMaxBytes} bytes`);
       } else {
         pieces.push(bytes);

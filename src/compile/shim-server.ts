@@ -6,7 +6,7 @@
  * itself, so "close it" is the answer to everything that goes wrong here.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
+import { MeshError, messageOf } from "../base/errors.ts";
 import type { Clock, Disk } from "../host/host.ts";
 import type { Invocation } from "./plan.ts";
 import {
@@ -204,10 +204,19 @@ async function serve(deps: ShimServerDeps, socket: Socket, requestMaxMs: number)
   await deps.onInvocation(invocationOf(request), link, gone.signal);
 }
 
+/** Between the driver, the shim and the node; they differ from build to build. */
+const ownVariables: ReadonlySet<string> = new Set([
+  "MESH_SOCKET",
+  "MESH_BUILD",
+  "MESH_COLOR",
+  "MESH_SLOTS",
+  "MESH_INSIDE",
+]);
+
 function invocationOf(request: ShimRequest): ShimInvocation {
-  // The mesh's own variables differ from build to build; the compiler does not read them.
+  // Any other name may mean something to the program that is compiled: Rust's `env!` reads it.
   const env = Object.fromEntries(
-    Object.entries(request.env).filter(([name]) => !name.startsWith("MESH_")),
+    Object.entries(request.env).filter(([name]) => !ownVariables.has(name)),
   );
   return { ...request, env };
 }
@@ -328,8 +337,3 @@ function createLink(
 }
 
 const sigterm = 15;
-
-/** Whether an error only says that the shim is not there any more. */
-export function isShimGone(error: unknown): boolean {
-  return isMeshError(error, "peer-gone");
-}

@@ -13,8 +13,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import { createShimServer, type ShimServer, type ShimServerDeps } from "./shim-server.ts";
@@ -62,12 +63,14 @@ if (!hasCc) console.warn("tests of the C shim are skipped: there is no cc");
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 let built: string | undefined;
+afterAll(() => {
+  if (built !== undefined) rmSync(dirname(built), { recursive: true, force: true });
+});
 
 /** Builds once for all tests of a file, with every warning an error. */
 function builtShim(): string {
   if (built !== undefined) return built;
   const folder = mkdtempSync(join(tmpdir(), "mesh-shim-build-"));
-  process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   const program = join(folder, "mesh-shim");
   const flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
   const made = spawnSync("cc", [...flags, "-o", program, here("./shim.c")], { encoding: "utf8" });

@@ -82,7 +82,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
   test("tells the node who calls what, where and how", async () => {
     const gcc = world.compiler("gcc", "exit 0");
     const heard = await serve((link) => link.exit(0, nothing, nothing));
-    const env = { ...world.env, MESH_COLOR: "1", LANG: "C" };
+    const env = { ...world.env, MESH_COLOR: "1", MESH_SLOTS: "1", LANG: "C", MESH_SIZE: "3" };
     await world.run(["/bin/sh", "-c", `umask 027; exec ${world.shim} gcc -c 'ü.c' ''`], { env });
     expect(heard).toMatchObject([
       {
@@ -97,7 +97,8 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
         inexact: false,
       },
     ]);
-    expect(Object.keys(heard[0]?.env ?? {}).filter((name) => name.startsWith("MESH_"))).toEqual([]);
+    const names = Object.keys(heard[0]?.env ?? {});
+    expect(names.filter((name) => name.startsWith("MESH_"))).toEqual(["MESH_SIZE"]);
   });
 
   test("runs the compiler when told to, and both sides learn how it ended", async () => {

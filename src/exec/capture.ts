@@ -23,7 +23,10 @@ export interface Site {
 export interface Capture {
   /** One output, while the command is still running. Undefined when there is none (any more). */
   early(path: string): Promise<OutputBlob | undefined>;
-  /** All outputs, once every process of the command is gone. In the order of the action. */
+  /**
+   * All outputs, once the command has ended. In the order of the action. What the command left
+   * running is being killed, and may be at it for another moment.
+   */
   all(): Promise<readonly OutputBlob[]>;
 }
 
@@ -34,31 +37,44 @@ export function createCapture(
 ): Capture {
   const taken = new Map<string, { readonly stat: FileStat; readonly blob: OutputBlob }>();
   let sizeBytes = 0;
+  let kept = 0;
 
-  async function take(path: string, from: string, stat: FileStat): Promise<OutputBlob> {
-    if (stat.kind !== "file")
-      throw new MeshError("refused", `the output ${path} is not a regular file`);
+  /**
+   * A path to the same file, where nobody can exchange it for a symlink between our look and our
+   * read: linking does not follow symlinks either. Undefined when the file is gone.
+   */
+  async function hold(place: string): Promise<string | undefined> {
+    if (keepDir === undefined) return place;
+    const held = `${keepDir}/${kept++}`;
+    try {
+      await disk.link(place, held);
+      return held;
+    } catch (error) {
+      if ((await disk.stat(place)) === undefined) return undefined;
+      throw error;
+    }
+  }
+
+  async function take(path: string, place: string): Promise<OutputBlob | undefined> {
+    // Not everything can be linked, a folder for one.
+    if ((await disk.stat(place))?.kind === "directory") throw notRegular(path);
+    const held = await hold(place);
+    const stat = held === undefined ? undefined : await disk.stat(held);
+    if (held === undefined || stat === undefined) return undefined;
+    if (stat.kind !== "file") throw notRegular(path);
     sizeBytes += stat.sizeBytes;
     if (sizeBytes > outputsMaxBytes)
       throw new MeshError("limit", `the outputs are larger than ${outputsMaxBytes} bytes: ${path}`);
-    const digest = await store.putFile(from);
-    return { path, digest, executable: (stat.mode & 0o111) !== 0 };
+    const digest = await store.putFile(held);
+    const blob = { path, digest, executable: (stat.mode & 0o111) !== 0 };
+    taken.set(path, { stat, blob });
+    return blob;
   }
 
   return {
     async early(path) {
       const place = places.get(path);
-      if (place === undefined) return undefined;
-      // A second name, where the command cannot exchange the file for a symlink between our look
-      // and our read. Linking does not follow symlinks either.
-      const kept = keepDir === undefined ? undefined : `${keepDir}/${taken.size}`;
-      if (kept !== undefined && (await disk.stat(place)) === undefined) return undefined;
-      if (kept !== undefined) await disk.link(place, kept);
-      const stat = await disk.stat(kept ?? place);
-      if (stat === undefined) return undefined;
-      const blob = await take(path, kept ?? place, stat);
-      taken.set(path, { stat, blob });
-      return blob;
+      return place === undefined ? undefined : take(path, place);
     },
 
     async all() {
@@ -73,14 +89,22 @@ export function createCapture(
           outputs.push(earlier.blob);
           continue;
         }
-        if (stat === undefined) continue;
         const was = before.get(path);
-        if (was !== undefined && isSame(stat, was) && stat.ctimeNs === was.ctimeNs) continue;
-        outputs.push(await take(path, place, stat));
+        if (stat !== undefined && was !== undefined && isUntouched(stat, was)) continue;
+        const blob = await take(path, place);
+        if (blob !== undefined) outputs.push(blob);
       }
       return outputs;
     },
   };
+}
+
+function notRegular(path: string): MeshError {
+  return new MeshError("refused", `the output ${path} is not a regular file`);
+}
+
+function isUntouched(now: FileStat, was: FileStat): boolean {
+  return isSame(now, was) && now.ctimeNs === was.ctimeNs;
 }
 
 /** Not the time of the last change of the inode: a second name changes that. */

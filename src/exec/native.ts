@@ -85,7 +85,7 @@ interface Stage {
 }
 
 export function createNativeExecutor(deps: NativeDeps, options: NativeOptions): NativeExecutor {
-  const { disk, emit, sandbox } = deps;
+  const { emit, sandbox } = deps;
   const limits = createLimits(deps, {
     memoryMaxBytes: options.memoryMaxBytes,
     processesMax: options.processesMax,

@@ -12,6 +12,7 @@ import {
   createWorld,
   fileOf,
   inputsOf,
+  never,
   processesWith,
   programsOf,
   type World,
@@ -30,7 +31,7 @@ export function sandboxContract(tier: "bwrap" | "unshare"): void {
 
   beforeAll(async () => {
     world = await createWorld(tier);
-    programs = await programsOf(world.store, [...tools, ...moreTools]);
+    programs = await programsOf(world.store, ["/bin/sh", "/bin/bash", ...tools, ...moreTools]);
   });
   afterAll(() => world.close());
 
@@ -39,7 +40,7 @@ export function sandboxContract(tier: "bwrap" | "unshare"): void {
     return {
       argv: ["/bin/sh", "-c", script],
       env: { PATH: "/usr/bin:/bin" },
-      cwd: "/work",
+      cwd: "/mesh-work",
       outputPaths: [],
       platform: {},
       timeoutMs: 20_000,
@@ -64,15 +65,8 @@ export function sandboxContract(tier: "bwrap" | "unshare"): void {
         const source = '#include <stdio.h>\n#include "add.h"\nint add(int a, int b) {\n';
         fs.writeFileSync(join(dir, "add.c"), `${source}  puts(__FILE__); return a + b;\n}\n`);
         const args = ["-g", "-O2", "-c", "add.c", "-o", "out/add.o"];
-        const { stdout } = await world.processes.run(
-          {
-            argv: ["gcc", "-M", "add.c"],
-            env: { PATH: "/usr/bin:/bin" },
-            ...{ cwd: dir, timeoutMs: 20_000, outputMaxBytes: 1e6 },
-          },
-          new AbortController().signal,
-        );
-        const read = new TextDecoder().decode(stdout).replaceAll("\\\n", " ");
+        const listed = await runHere(world, ["gcc", "-g", "-O2", "-M", "add.c"], dir);
+        const read = listed.replaceAll("\\\n", " ");
         const headers = read.trim().split(/\s+/).slice(1);
         const inputs = await inputsOf(
           world.store,
@@ -102,6 +96,19 @@ export function sandboxContract(tier: "bwrap" | "unshare"): void {
   );
 }
 
+/** What a command prints outside of any sandbox. */
+async function runHere(
+  { processes }: World,
+  argv: readonly [string, ...string[]],
+  cwd: string,
+): Promise<string> {
+  const { stdout } = await processes.run(
+    { argv, env: { PATH: "/usr/bin:/bin" }, cwd, timeoutMs: 20_000, outputMaxBytes: 1e6 },
+    never,
+  );
+  return new TextDecoder().decode(stdout);
+}
+
 type GetWorld = () => World;
 type Scripted = (script: string, more?: Partial<ActionSpec>) => ActionSpec;
 
@@ -125,9 +132,9 @@ function visibilityContract(world: GetWorld, scripted: Scripted): void {
     const env = { PATH: "/usr/bin", "odd-name": "two words = 'x'" };
     const { out } = await world().run(scripted("pwd; exec env", { env, argv: ["/usr/bin/env"] }));
     expect(new Set(out.trim().split("\n"))).toEqual(
-      new Set(["PATH=/usr/bin", "odd-name=two words = 'x'", "PWD=/work"]),
+      new Set(["PATH=/usr/bin", "odd-name=two words = 'x'", "PWD=/mesh-work"]),
     );
-    expect((await world().run(scripted("pwd -P"))).out).toBe("/work\n");
+    expect((await world().run(scripted("pwd -P"))).out).toBe("/mesh-work\n");
   });
 
   test("the network cannot be reached, not even this machine's own", async () => {
@@ -137,7 +144,7 @@ function visibilityContract(world: GetWorld, scripted: Scripted): void {
     const port = typeof address === "object" && address !== null ? address.port : 0;
     const script = `exec 3<>/dev/tcp/127.0.0.1/${port} && cat <&3`;
     try {
-      const outside = execFileSync("bash", ["-c", script], { encoding: "utf8" });
+      const outside = await runHere(world(), ["bash", "-c", script], "/");
       expect(outside).toBe("hello");
       const inside = await world().run(scripted("", { argv: ["/bin/bash", "-c", script] }));
       expect(inside.out).toBe("");
@@ -150,18 +157,18 @@ function visibilityContract(world: GetWorld, scripted: Scripted): void {
   test("symlinks among the inputs lead to inputs, whatever this machine has there", async () => {
     const inputs: TreeEntry[] = [
       await fileOf(world().store, "/etc/hostname", "inside\n"),
-      { kind: "symlink", path: "/work/up", target: "../../../etc/hostname" },
-      { kind: "symlink", path: "/work/build", target: "/real/build" },
-      { kind: "directory", path: "/work/empty" },
+      { kind: "symlink", path: "/mesh-work/up", target: "../../../etc/hostname" },
+      { kind: "symlink", path: "/mesh-work/build", target: "/real/build" },
+      { kind: "directory", path: "/mesh-work/empty" },
     ];
     const { out, outputs } = await world().run(
-      scripted("cat up; ls -a empty; pwd; echo x > /work/build/x.o", {
+      scripted("cat up; ls -a empty; pwd; echo x > /mesh-work/build/x.o", {
         inputs,
-        outputPaths: ["/work/build/x.o"],
+        outputPaths: ["/mesh-work/build/x.o"],
       }),
     );
-    expect(out).toBe("inside\n.\n..\n/work\n");
-    expect(outputs.map(({ path }) => path)).toEqual(["/work/build/x.o"]);
+    expect(out).toBe("inside\n.\n..\n/mesh-work\n");
+    expect(outputs.map(({ path }) => path)).toEqual(["/mesh-work/build/x.o"]);
   });
 }
 
@@ -169,20 +176,20 @@ function writingContract(world: GetWorld, scripted: Scripted): void {
   test("no command can change an input, its mode or the blob behind it", async () => {
     const { store } = world();
     const inputs = [
-      await fileOf(store, "/work/src/a.h", "int a;\n"),
-      await fileOf(store, "/work/out/small.h", "int small;\n"),
-      await fileOf(store, "/work/out/large.rlib", large),
-      await fileOf(store, "/work/out/deep/b.h", "int b;\n"),
+      await fileOf(store, "/mesh-work/src/a.h", "int a;\n"),
+      await fileOf(store, "/mesh-work/out/small.h", "int small;\n"),
+      await fileOf(store, "/mesh-work/out/large.rlib", large),
+      await fileOf(store, "/mesh-work/out/deep/b.h", "int b;\n"),
     ];
     const attack = (path: string): string =>
       `echo evil > ${path}; chmod 777 ${path}; rm -f ${path}; mv /tmp/x ${path};` +
-      `ln ${path} /work/out/alias && chmod 700 /work/out/alias && echo evil > /work/out/alias;`;
+      `ln ${path} /mesh-work/out/alias && chmod 700 /mesh-work/out/alias && echo evil > /mesh-work/out/alias;`;
     const script = `touch /tmp/x; ${inputs.map(({ path }) => attack(path)).join("\n")}
-      chmod 777 /bin/sh /usr/bin/cat; echo evil > /usr/bin/cat; mkdir /new; touch /work/src/new
-      echo 1 > /proc/sys/kernel/core_uses_pid; echo done > /work/out/o`;
+      chmod 777 /bin/sh /usr/bin/cat; echo evil > /usr/bin/cat; mkdir /new; touch /mesh-work/src/new
+      echo 1 > /proc/sys/kernel/core_uses_pid; echo done > /mesh-work/out/o`;
     const before = new Map(inputs.map(({ path }) => [path, blobFile(world(), inputs, path)]));
     const modes = [...before.values()].map((path) => fs.statSync(path).mode);
-    const ran = await world().run(scripted(script, { inputs, outputPaths: ["/work/out/o"] }));
+    const ran = await world().run(scripted(script, { inputs, outputPaths: ["/mesh-work/out/o"] }));
     expect(ran.outputs).toHaveLength(1);
     expect([...before.values()].map((path) => fs.statSync(path).mode)).toEqual(modes);
     for (const entry of inputs)
@@ -197,16 +204,20 @@ function writingContract(world: GetWorld, scripted: Scripted): void {
   test("a folder of outputs shows its inputs: small, large, nested and links", async () => {
     const { store } = world();
     const inputs: TreeEntry[] = [
-      await fileOf(store, "/work/out/small", "small\n"),
-      await fileOf(store, "/work/out/large", large),
-      await fileOf(store, "/work/out/sub/in", "in\n"),
-      await fileOf(store, "/work/out/sub/deeper/more/in", "more\n"),
-      { kind: "symlink", path: "/work/out/link", target: "sub/in" },
+      await fileOf(store, "/mesh-work/out/small", "small\n"),
+      await fileOf(store, "/mesh-work/out/large", large),
+      await fileOf(store, "/mesh-work/out/sub/in", "in\n"),
+      await fileOf(store, "/mesh-work/out/sub/deeper/more/in", "more\n"),
+      { kind: "symlink", path: "/mesh-work/out/link", target: "sub/in" },
     ];
-    const outputPaths = ["/work/out/o", "/work/out/sub/deeper/o", "/work/out/fresh/dir/o"];
+    const outputPaths = [
+      "/mesh-work/out/o",
+      "/mesh-work/out/sub/deeper/o",
+      "/mesh-work/out/fresh/dir/o",
+    ];
     const script = `cat small sub/in link sub/deeper/more/in; tail -c 3 large
       echo 1 > o; echo 2 > sub/deeper/o; echo 3 > fresh/dir/o; echo 4 > sub/o`;
-    const ran = await world().run(scripted(script, { inputs, outputPaths, cwd: "/work/out" }));
+    const ran = await world().run(scripted(script, { inputs, outputPaths, cwd: "/mesh-work/out" }));
     expect(ran.out).toBe("small\nin\nin\nmore\nxxx");
     expect(await Promise.all(ran.outputs.map(({ digest }) => world().read(digest)))).toEqual([
       "1\n",
@@ -218,12 +229,12 @@ function writingContract(world: GetWorld, scripted: Scripted): void {
 
   test("an output that is an input too counts only if the command wrote it", async () => {
     const inputs = [
-      await fileOf(world().store, "/work/lib.a", "old\n"),
-      await fileOf(world().store, "/work/kept.a", large),
+      await fileOf(world().store, "/mesh-work/lib.a", "old\n"),
+      await fileOf(world().store, "/mesh-work/kept.a", large),
     ];
-    const outputPaths = ["/work/kept.a", "/work/lib.a"];
+    const outputPaths = ["/mesh-work/kept.a", "/mesh-work/lib.a"];
     const ran = await world().run(scripted("echo new >> lib.a", { inputs, outputPaths }));
-    expect(ran.outputs.map(({ path }) => path)).toEqual(["/work/lib.a"]);
+    expect(ran.outputs.map(({ path }) => path)).toEqual(["/mesh-work/lib.a"]);
     expect(await world().read(ran.outputs[0]?.digest ?? ran.stdout)).toBe("old\nnew\n");
   });
 
@@ -281,8 +292,8 @@ function endingContract(
   test("an abort ends the command and rejects with its reason, and nothing stays", async () => {
     const controller = new AbortController();
     const reason = new Error("enough");
-    const spec = scripted(`echo '{"artifact":"/work/o"}' >&2; setsid sleep 86399.5`, {
-      outputPaths: ["/work/o"],
+    const spec = scripted(`echo '{"artifact":"/mesh-work/o"}' >&2; setsid sleep 86399.5`, {
+      outputPaths: ["/mesh-work/o"],
     });
     const onProgress = (): void => controller.abort(reason);
     await expect(world().run(spec, { signal: controller.signal, onProgress })).rejects.toBe(reason);
@@ -292,8 +303,8 @@ function endingContract(
 
   test("a room goes away, however deep or locked the folders that a command made", async () => {
     const script = `cd out; mkdir locked; touch locked/f; chmod 0 locked
-      i=0; while [ $i -lt 60 ]; do n=${"d".repeat(200)}; mkdir $n && cd $n || exit 9; i=$((i+1)); done`;
-    const ran = await world().run(scripted(script, { outputPaths: ["/work/out/o"] }));
+      i=0; while [ $i -lt 60 ]; do n=${"d".repeat(200)}; mkdir $n && cd -P $n || exit 9; i=$((i+1)); done`;
+    const ran = await world().run(scripted(script, { outputPaths: ["/mesh-work/out/o"] }));
     expect(ran.exitCode).toBe(0);
     await expect.poll(roomsLeft, { timeout: 10_000 }).toEqual([]);
   });
@@ -314,20 +325,20 @@ function resultContract(world: GetWorld, scripted: Scripted): void {
       code: "io",
       message: expect.stringMatching(/none/),
     });
-    const inputs = [await fileOf(world().store, "/work/prog", "\u007fELF garbage")];
-    await expect(world().run(scripted("", { inputs, argv: ["/work/prog"] }))).rejects.toMatchObject(
-      { code: "io" },
-    );
+    // The program is there, the interpreter that its libraries need is not.
+    const [cat] = (await inputsOf(world().store, ["/usr/bin/cat"])).slice(-1);
+    const lonely = { ...scripted("", { argv: ["/usr/bin/cat"] }), inputs: cat ? [cat] : [] };
+    await expect(world().run(lonely)).rejects.toMatchObject({ code: "io" });
   });
 
   test("outputs come in the action's order, with their mode, and missing ones are left out", async () => {
-    const outputPaths = ["/work/b", "/work/none", "/work/a"];
+    const outputPaths = ["/mesh-work/b", "/mesh-work/none", "/mesh-work/a"];
     const ran = await world().run(
       scripted("echo a > a; echo b > b; chmod 755 b; echo said; echo warned >&2", { outputPaths }),
     );
     expect(ran.outputs.map(({ path, executable }) => [path, executable])).toEqual([
-      ["/work/b", true],
-      ["/work/a", false],
+      ["/mesh-work/b", true],
+      ["/mesh-work/a", false],
     ]);
     expect([ran.out, ran.err]).toEqual(["said\n", "warned\n"]);
   });
@@ -337,9 +348,9 @@ function resultContract(world: GetWorld, scripted: Scripted): void {
     ["a folder", "mkdir o"],
     ["a pipe", "mkfifo o"],
   ])("an output that is %s is refused", async (_, script) => {
-    await expect(world().run(scripted(script, { outputPaths: ["/work/o"] }))).rejects.toMatchObject(
-      { code: "refused" },
-    );
+    await expect(
+      world().run(scripted(script, { outputPaths: ["/mesh-work/o"] })),
+    ).rejects.toMatchObject({ code: "refused" });
   });
 
   test("an announced output arrives while the command runs, with the text up to there", async () => {
@@ -349,7 +360,7 @@ function resultContract(world: GetWorld, scripted: Scripted): void {
     const early: { text: string; bytes: string }[] = [];
     const reads: Promise<void>[] = [];
     const ran = await world().run(
-      scripted(script, { outputPaths: ["/work/o.rmeta", "/work/o.rlib"] }),
+      scripted(script, { outputPaths: ["/mesh-work/o.rmeta", "/mesh-work/o.rlib"] }),
       {
         onProgress: ({ stderr, outputs }) => {
           const [output] = outputs;
@@ -371,17 +382,17 @@ function resultContract(world: GetWorld, scripted: Scripted): void {
   });
 
   test("an output that changes after it was announced spoils the run", async () => {
-    const script = `echo 1 > o; echo '{"artifact":"/work/o"}' >&2; sleep 0.3; echo 22 > o`;
-    await expect(world().run(scripted(script, { outputPaths: ["/work/o"] }))).rejects.toMatchObject(
-      { code: "refused" },
-    );
+    const script = `echo 1 > o; echo '{"artifact":"/mesh-work/o"}' >&2; sleep 0.3; echo 22 > o`;
+    await expect(
+      world().run(scripted(script, { outputPaths: ["/mesh-work/o"] })),
+    ).rejects.toMatchObject({ code: "refused" });
   });
 
   test("an announced symlink to a file of this machine is not read", async () => {
-    const script = `ln -s /etc/passwd o; echo '{"artifact":"/work/o"}' >&2; sleep 0.2`;
+    const script = `ln -s /etc/passwd o; echo '{"artifact":"/mesh-work/o"}' >&2; sleep 0.2`;
     const progress: unknown[] = [];
     await expect(
-      world().run(scripted(script, { outputPaths: ["/work/o"] }), {
+      world().run(scripted(script, { outputPaths: ["/mesh-work/o"] }), {
         onProgress: (got) => void progress.push(got),
       }),
     ).rejects.toMatchObject({ code: "refused" });

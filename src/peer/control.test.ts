@@ -396,6 +396,23 @@ test("at most 64 steals from one peer are open at once", async () => {
   expect(await outcomes[0]).toMatchObject({ code: "deadline" });
 });
 
+test("a stop sends what is queued, and waits no more than half a second for anybody", async () => {
+  const [low, high] = await pair();
+  const third = await work(3, [low.node.network.addr]);
+  await clock.advance(100);
+  wire.blackHole(low.node.network.self, high.node.network.self);
+  low.node.control.send(third.node.network.self, cancel("last words"));
+  let over = false;
+  await low.node.directory.stop();
+  void low.node.control.stop().then(() => {
+    over = true;
+  });
+  await clock.advance(600);
+  expect(over).toBe(true);
+  expect(third.heard).toMatchObject([{ value: { task: "last words" } }]);
+  expect(third.node.names()).toEqual(["node-002"]);
+});
+
 test("what was sent is counted by kind", async () => {
   const [low, high] = await pair();
   low.node.control.send(high.node.network.self, cancel("t"));

@@ -82,7 +82,7 @@ export interface ControlHandlers {
 export interface LiveControl extends Control {
   /** Watches for silent peers until `signal` aborts. */
   start(signal: AbortSignal): void;
-  /** Says goodbye: every stream is sent out and closed. */
+  /** Says goodbye: every stream is sent out and closed, as far as that takes half a second. */
   stop(): Promise<void>;
 }
 
@@ -112,6 +112,7 @@ const higherPatience = 1.25;
 /** Waking up this late means that this node slept, and that silence proves nothing. */
 const asleepMs = 2000;
 const idleMs = 60 * 60_000;
+const goodbyeMs = 500;
 const rttWeight = 0.2;
 
 export function createControl(deps: ControlDeps, options: ControlOptions = {}): LiveControl {
@@ -344,7 +345,9 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
     },
     async stop() {
       stopped.abort();
-      await Promise.all([...links.values()].map((link) => link.close().catch(() => {})));
+      const closing = [...links.values()].map((link) => link.close().catch(() => {}));
+      const all = Promise.all(closing);
+      await clock.withDeadline(new AbortController().signal, goodbyeMs, () => all).catch(() => {});
     },
   };
 }

@@ -155,6 +155,7 @@ test("what discovery finds is dialled at once", async () => {
 });
 
 test("nodes that share nothing but the DHT find each other there", async () => {
+  wire = createTestWire(clock, true);
   const first = await start(wire.node(1));
   const helper = await start(wire.node(2), { bootstrap: [first.network.addr] });
   await clock.advance(1000);

@@ -58,7 +58,10 @@ export interface LiveDirectory extends Directory {
   admitted(peer: PeerId): boolean;
   /** Starts dialling and discovery; both end with `signal`. */
   start(signal: AbortSignal): void;
-  /** Ends what `start` started, and remembers who was here. Connections stay. */
+  /**
+   * Ends what `start` started, admits nobody any more, and notes who was here. Connections stay:
+   * stop this first and the control after it, so that who hears the goodbye does not come back.
+   */
   stop(): Promise<void>;
   /**
    * Connects now and waits for the hello: for an address the user gave. Codes: "wrong-mesh",

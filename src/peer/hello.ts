@@ -254,6 +254,8 @@ export function createHello(deps: HelloDeps): Hello {
     if (at === "disconnected") end(peer);
     else if (!stopped.signal.aborted) begin(peer);
   });
+  // The network listens already: somebody may have been quicker than this line.
+  for (const peer of network.peers()) begin(peer);
   network.serve(helloProtocol, (peer, stream) => {
     if (stopped.signal.aborted) return stream.reset("this node is stopping");
     const session = begin(peer);

@@ -109,8 +109,8 @@ async function start(options: NodeOptions = {}): Promise<Node> {
     async stop() {
       running.delete(node);
       stopped.abort();
-      await control.stop();
       await directory.stop();
+      await control.stop();
       await network.close();
     },
   };

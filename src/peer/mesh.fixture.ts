@@ -11,7 +11,7 @@ import { createEvents, type MeshEvent } from "../base/events.ts";
 import { asPeerId, type PeerId } from "../base/ids.ts";
 import { deadlineOn, sleepOn } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
-import type { Clock, Network, PeerChange, Random, Stream } from "../host/host.ts";
+import type { Clock, Network, PeerChange, Random, Stream, StreamEnd } from "../host/host.ts";
 import { createRandom } from "../host/random.ts";
 import { createStreamPair, type PairEnd } from "../wire/stream-pair.contract.ts";
 import { createControl, type LiveControl } from "./control.ts";
@@ -80,9 +80,26 @@ export interface TestNetwork extends Network {
   dials(): readonly { readonly addr: string; readonly atMs: number }[];
   found(addrs: readonly string[]): void;
   changed(change: PeerChange): void;
-  accept(peer: PeerId, protocol: string, stream: PairEnd): boolean;
+  accept(peer: PeerId, protocol: string, stream: Stream): boolean;
   /** No longer reachable, and every connection lost. */
   kill(): void;
+}
+
+/** A held cable carries no end either: whoever resets is alone with it, whoever closes waits. */
+function through(cable: Cable, end: PairEnd): Stream {
+  const alone = Promise.withResolvers<StreamEnd>();
+  return {
+    ...end,
+    ended: Promise.race([end.ended, alone.promise]),
+    async close() {
+      if (cable.held) await end.ended;
+      else await end.close();
+    },
+    reset(reason) {
+      if (cable.held) alone.resolve({ how: "reset", reason });
+      else end.reset(reason);
+    },
+  };
 }
 
 export interface TestWire {
@@ -93,7 +110,7 @@ export interface TestWire {
   cut(a: PeerId, b: PeerId): void;
 }
 
-export function createTestWire(clock: Clock): TestWire {
+export function createTestWire(clock: Clock, hasDht: boolean = false): TestWire {
   const nodes = new Map<string, TestNetwork>();
   const cables = new Set<Cable>();
   const topics = new Map<string, Set<TestNetwork>>();
@@ -152,10 +169,10 @@ export function createTestWire(clock: Clock): TestWire {
         const [mine, theirs] = createStreamPair(protocol);
         cable.streams.add(mine).add(theirs);
         const other = cable.ends.find((end) => end !== network);
-        if (other?.accept(self, protocol, theirs) !== true) {
+        if (other?.accept(self, protocol, through(cable, theirs)) !== true) {
           throw new MeshError("unsupported", `${peer} does not speak ${protocol}`);
         }
-        return mine;
+        return through(cable, mine);
       },
       serve: (protocol, onStream) => void served.set(protocol, onStream),
       peers: () =>
@@ -170,6 +187,8 @@ export function createTestWire(clock: Clock): TestWire {
         if (cable !== undefined) cut(cable);
       },
       async announce(topic) {
+        // As in a real one: what nobody is asked to keep is nowhere.
+        if (!hasDht || network.peers().length === 0) return;
         const key = topic.join();
         topics.set(key, (topics.get(key) ?? new Set()).add(network));
       },
@@ -291,8 +310,8 @@ export async function startTestNode(
         .toSorted(),
     async stop() {
       stopped.abort();
-      await control.stop();
       await directory.stop();
+      await control.stop();
       network.kill();
       if (options.dataDir === undefined) await rm(dataDir, { recursive: true });
     },

@@ -166,6 +166,32 @@ test("what came before anybody received is given then, and the end after it", as
   expect(pieces.map(textOf)).toEqual(["one two"]);
 });
 
+test("what came early comes before what arrives at the moment of receiving", async () => {
+  const pair = startPair();
+  const { faults } = pair.simulation;
+  const [from, to] = await openBetween(pair);
+  from.send(utf8("first "));
+  await pair.simulation.run(100);
+  faults.pause("b");
+  from.send(utf8("second"));
+  await pair.simulation.run(200);
+  const pieces = collect(to);
+  faults.resume("b");
+  await pair.simulation.run(300);
+  expect(textOf(concatBytes(pieces))).toBe("first second");
+});
+
+test("the opening of a stream fails with the connection", async () => {
+  const { simulation, a, b } = startPair();
+  b.serve(protocol, () => {});
+  await simulation.finish(a.connect("sim/b", never()), 100);
+  simulation.faults.blockOneWay("a", "b");
+  const opening = a.open(b.self, protocol, never()).catch((error: unknown) => error);
+  expect(await simulation.finish(opening, 20_000)).toMatchObject({ code: "peer-gone" });
+  simulation.faults.heal();
+  await simulation.run(30_000);
+});
+
 test("a sender that goes too fast is told, and told again when there is room", async () => {
   const pair = startPair();
   pair.simulation.faults.setLink("a", "b", { bytesPerMs: 1000 });

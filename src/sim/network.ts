@@ -181,8 +181,8 @@ function createWiring(timeline: Timeline, random: SeededRandom, link: LinkOption
       },
       whenOpen(pass) {
         if (direction.blockedAtMs === undefined) pass();
-        // Sent again by the system until it arrives, unless the connection ends first.
-        else direction.held.push(() => connection.isBroken || pass());
+        // The system sends it again until it arrives.
+        else direction.held.push(pass);
       },
     };
   }

@@ -159,36 +159,39 @@ function placeOf({ places }: World, name: string): Place {
 }
 
 function createPlace(world: World, name: string, mesh: string, random: SeededRandom): Place {
-  const { timeline, settings } = world;
-  const clockState = { wallStepMs: 0 };
-  const wallMs = (): number => settings.startWallMs + timeline.nowMs() + clockState.wallStepMs;
-  const disk = createSimDisk({ timeline, random: random.fork("disk"), wallMs }, settings.disk);
-  const place: Omit<Place, "machine" | "host"> = Object.assign(clockState, {
-    name,
-    mesh,
-    disk,
-    random,
-    lifeCount: 0,
-    slowness: 1,
-  });
-  return Object.assign(place, startLife(world, place));
+  const { timeline } = world;
+  const faults = { wallStepMs: 0, slowness: 1 };
+  const wallMs = wallClock(world, faults);
+  const disk = createSimDisk(
+    { timeline, random: random.fork("disk"), wallMs },
+    world.settings.disk,
+  );
+  const stays = Object.assign(faults, { name, mesh, disk, random, lifeCount: 0 });
+  return Object.assign(stays, startLife(world, stays));
+}
+
+function wallClock(
+  { settings, timeline }: World,
+  place: { readonly wallStepMs: number },
+): () => number {
+  return () => settings.startWallMs + timeline.nowMs() + place.wallStepMs;
 }
 
 /** Makes the machine and ports of a host's next life. */
 function startLife(
-  { timeline, network, settings }: World,
+  world: World,
   place: Omit<Place, "machine" | "host">,
 ): Pick<Place, "machine" | "host"> {
+  const { timeline, network, settings } = world;
   place.lifeCount++;
   const random = place.random.fork(`life ${place.lifeCount}`);
   const machine: Machine = { name: place.name, isAlive: true, isPaused: false, held: [] };
-  const wallMs = (): number => settings.startWallMs + timeline.nowMs() + place.wallStepMs;
   const disk = place.disk.mount(machine);
   return {
     machine,
     host: {
       // Every life counts from its own origin, as every boot does: such times do not travel.
-      clock: createSimClock(timeline, machine, random.between(0, 1e6), wallMs),
+      clock: createSimClock(timeline, machine, random.between(0, 1e6), wallClock(world, place)),
       random: random.fork("port"),
       disk,
       network: network.join(machine, place.mesh),

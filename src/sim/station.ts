@@ -204,7 +204,6 @@ function establish(wires: Wires, dialler: Station, listener: Station): Connectio
     if (existing.stations.includes(dialler) && existing.stations.includes(listener))
       return existing;
     // It was with an earlier life of the one that dials now.
-    existing.isBroken = true;
     listener.drop(existing, "the other side has started anew");
   }
   const connection: Connection = {

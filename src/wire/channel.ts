@@ -11,6 +11,7 @@ import {
   type Frame,
   frameHeaderBytes,
   optionalFlag,
+  unfilled,
   writeFrame,
 } from "./frame.ts";
 
@@ -232,7 +233,7 @@ function* chunksOf(frames: readonly Frame[]): Generator<Uint8Array> {
       if (until > from && sizeBytes + next > sendMaxBytes) break;
       sizeBytes += next;
     }
-    const chunk = new Uint8Array(sizeBytes);
+    const chunk = unfilled(sizeBytes);
     let at = 0;
     for (const frame of frames.slice(from, until)) at = writeFrame(chunk, at, frame);
     from = until;

@@ -42,7 +42,7 @@ export function writeFrame(target: Uint8Array, offset: number, frame: Frame): nu
 }
 
 export function encodeFrame(frame: Frame): Uint8Array {
-  const bytes = new Uint8Array(frameHeaderBytes + frame.payload.byteLength);
+  const bytes = unfilled(frameHeaderBytes + frame.payload.byteLength);
   writeFrame(bytes, 0, frame);
   return bytes;
 }
@@ -59,6 +59,16 @@ export function readU32(source: Uint8Array, offset: number): number {
   const low =
     (source[offset] ?? 0) | ((source[offset + 1] ?? 0) << 8) | ((source[offset + 2] ?? 0) << 16);
   return (low | ((source[offset + 3] ?? 0) << 24)) >>> 0;
+}
+
+/**
+ * Memory that holds whatever it held before: for bytes that are written completely before anybody
+ * sees them. Zeroing 256 KiB first costs more than copying them.
+ */
+export function unfilled(sizeBytes: number): Uint8Array {
+  const { buffer, byteOffset } = Buffer.allocUnsafeSlow(sizeBytes);
+  // Not the Buffer itself: its `slice` shares memory, and callers expect a copy.
+  return new Uint8Array(buffer, byteOffset, sizeBytes);
 }
 
 export interface FrameDecoder {
@@ -98,7 +108,7 @@ export function createFrameDecoder(options: { readonly frameMaxBytes: number }):
           onFrame(frameFrom(header, piece.subarray(at - payloadBytes, at)));
           continue;
         }
-        payload ??= new Uint8Array(payloadBytes);
+        payload ??= unfilled(payloadBytes);
         const take = Math.min(payloadBytes - payloadHave, piece.byteLength - at);
         payload.set(piece.subarray(at, at + take), payloadHave);
         payloadHave += take;
