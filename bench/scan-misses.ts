@@ -11,8 +11,8 @@ import { mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { compileEnvironment } from "../src/compile/gcc-environment.ts";
 import { parseGccArgs } from "../src/compile/gcc-args.ts";
+import { compileEnvironment } from "../src/compile/gcc-environment.ts";
 import { createIncludeScanner, type IncludeQuery } from "../src/compile/includes.ts";
 import { prerequisitesOf } from "../src/compile/make-rule.ts";
 import { createFileView } from "../src/exec/file-view.ts";
@@ -76,7 +76,7 @@ async function compare(source: string): Promise<void> {
       language: parsed.language,
       flags: parsed.toolFlags,
       cwd,
-      path: env["PATH"] ?? "",
+      path: env.PATH ?? "",
       libraryPath,
     },
     signal,

@@ -209,7 +209,6 @@ test(
       input,
       "--output",
       output,
-      "--json",
     ]);
     expect(ran).toMatchObject({ exitCode: 0 });
 

@@ -108,7 +108,7 @@ export async function startDaemon(
 }
 
 function createDoor(node: OpenNode): CompileDoor {
-  const { host, store, exchange, owner, events, directory, platform } = node;
+  const { host, store, exchange, owner, events, directory, platform, slots } = node;
   const { disk, clock, processes } = host;
   const view = createFileView({ disk, store, clock });
   const files = createInputFiles(view);
@@ -140,6 +140,7 @@ function createDoor(node: OpenNode): CompileDoor {
       ),
       encodeAction,
       peersPresent: () => directory.peers().length > 0,
+      slotFree: () => slots.busy < slots.count && owner.load().queued === 0,
       cpuMs() {
         const { user, system } = process.cpuUsage();
         return (user + system) / 1000;

@@ -42,6 +42,7 @@ export function createTtyDisplay({ terminal, tally, nowMs, every }: TtyDeps): Di
     const now = nowMs();
     const view = {
       tally,
+      starting: lines.size === 0,
       progress,
       elapsedMs: now - startMs,
       progressMs: first === undefined ? 0 : now - first.atMs,

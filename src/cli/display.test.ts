@@ -106,6 +106,7 @@ test("reasons are counted, up to a bound, and having no peers is none", () => {
 
 const view = {
   tally: busy().tally,
+  starting: false,
   progress: { done: 45, total: 143 },
   elapsedMs: 62_000,
   progressMs: 60_000,
@@ -123,6 +124,9 @@ test("the live line says how far, where, and how long still", () => {
   expect(liveLine({ ...view, progress: { done: 12, total: 100 } }, 24, bare)).toBe(
     "mesh 12% · 1 here, 1 t…",
   );
+  const none = { ...view, tally: createTally().tally, progress: undefined };
+  expect(liveLine({ ...none, starting: true }, 80, bare)).toBe("mesh starting · 1:02");
+  expect(liveLine(none, 80, bare)).toBe("mesh 1:02");
 });
 
 test("no terminal is too narrow, and the line never reaches its last column", () => {

@@ -7,6 +7,8 @@ import type { ToolProgress } from "./tool-lines.ts";
 /** What the line is made of. */
 export interface LiveView {
   readonly tally: Tally;
+  /** No step of the native build has begun: a node is being started. */
+  readonly starting: boolean;
   readonly progress: ToolProgress | undefined;
   readonly elapsedMs: number;
   /** Age of the first progress; an estimate counts from there. */
@@ -25,16 +27,24 @@ export function liveLine(view: LiveView, columns: number, paint: Paint): string 
   if (progress !== undefined) {
     parts.push(progress.total === 100 ? `${progress.done}%` : `${progress.done}/${progress.total}`);
   } else if (tally.done > 0) parts.push(`${tally.done} done`);
-  parts.push(`${tally.runningHere} here, ${tally.runningThere} there`);
-  if (tally.there > 0) parts.push(`${tally.there} stolen`);
-  const cached = tally.cachedHere + tally.cachedMesh;
-  if (cached > 0) parts.push(`${cached} cached`);
-  parts.push(countOf(tally.peers.size, "peer"));
+  if (view.starting) parts.push("starting");
+  // Without a mesh there is nothing to say about it.
+  else if (tally.build !== "") parts.push(...meshParts(tally));
   const leftMs = estimateLeftMs(view);
   parts.push(clock(view.elapsedMs) + (leftMs === undefined ? "" : `, ${clock(leftMs)} left`));
   // One column less: a character in the last one makes some terminals wrap.
   const text = clip(`mesh ${parts.join(" · ")}`, columns - 1);
   return paint("green", text.slice(0, 4)) + paint("dim", text.slice(4));
+}
+
+function meshParts(tally: Tally): readonly string[] {
+  const cached = tally.cachedHere + tally.cachedMesh;
+  return [
+    `${tally.runningHere} here, ${tally.runningThere} there`,
+    ...(tally.there > 0 ? [`${tally.there} stolen`] : []),
+    ...(cached > 0 ? [`${cached} cached`] : []),
+    countOf(tally.peers.size, "peer"),
+  ];
 }
 
 /** Undefined while too little is known: before three steps or two seconds. */

@@ -46,6 +46,7 @@ let warnings: string[];
 /** Holds the only slot, so that nothing runs here until it is given back. */
 let slot: Slot;
 let peersPresent: boolean;
+let slotFree: boolean;
 let planned: number;
 let check: ActionPlan["check"];
 let queued: Promise<void>;
@@ -90,6 +91,7 @@ beforeEach(async () => {
     { leaseMs: 60_000, tasksMax: 2 },
   );
   peersPresent = true;
+  slotFree = false;
   planned = 0;
   check = undefined;
   const arrived = Promise.withResolvers<void>();
@@ -117,6 +119,7 @@ beforeEach(async () => {
       planRustc: planner,
       encodeAction,
       peersPresent: () => peersPresent,
+      slotFree: () => slotFree,
       cpuMs: () => 0,
     },
     { buildsMax: 2 },
@@ -307,6 +310,12 @@ describe("a compile stays here", () => {
 
   test("without planning when there are no peers, which is no fallback", async () => {
     peersPresent = false;
+    expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
+    expect(planned).toBe(0);
+  });
+
+  test("without planning when a slot is waiting for it, which is no fallback", async () => {
+    slotFree = true;
     expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
     expect(planned).toBe(0);
   });

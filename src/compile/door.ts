@@ -32,6 +32,8 @@ export interface CompileDoorDeps extends DeliveryDeps {
   readonly encodeAction: (spec: ActionSpec) => EncodedAction;
   /** Whether anybody is there who could take a task. */
   readonly peersPresent: () => boolean;
+  /** Whether a task submitted now would start here at once. */
+  readonly slotFree: () => boolean;
   /** CPU time of this node so far, without the compilers it ran. */
   readonly cpuMs: () => number;
 }
@@ -222,6 +224,9 @@ function createDecider(
     const family = compilerFamilyOf(compiler);
     if (family === undefined) return here("unknown-compiler");
     if (await isWrapper(compiler)) return here("compiler-wrapper");
+    // It would start here before anybody could steal it: finding its inputs would be for nothing.
+    // Rust units are read all the same, because later ones depend on what they were given.
+    if (family === "gcc" && deps.slotFree()) return here("slot-free");
     const planner = family === "rustc" ? deps.planRustc : deps.planGcc;
     try {
       const plan = await planner(invocation, signal);

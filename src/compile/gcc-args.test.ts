@@ -60,7 +60,10 @@ const effects: readonly (readonly [args: string, effect: Partial<ParsedCompile>]
   ["-MD -MP", { dependencies: dependencies({ phony: true }) }],
   ["-MD -MV", { dependencies: dependencies({}) }],
   ["-Wp,-MD,x.d", { dependencies: dependencies({ path: "x.d" }) }],
-  ["-Wp,-MMD,x.d,-MT,t", { dependencies: dependencies({ path: "x.d", systemHeaders: false, targets: ["t"] }) }],
+  [
+    "-Wp,-MMD,x.d,-MT,t",
+    { dependencies: dependencies({ path: "x.d", systemHeaders: false, targets: ["t"] }) },
+  ],
   ["-Wp,-D_FORTIFY_SOURCE=2,-UX", { defined: ["_FORTIFY_SOURCE"] }],
   ["-target arm-linux", { toolFlags: ["-target", "arm-linux"] }],
   ["--target=arm-linux", { toolFlags: ["--target=arm-linux"] }],
@@ -73,7 +76,10 @@ const effects: readonly (readonly [args: string, effect: Partial<ParsedCompile>]
   ["-O", {}],
   ["-g3", {}],
   ["-gsplit-dwarf", { splitDwarf: true, toolFlags: ["-gsplit-dwarf"], extraOutputs: ["a.dwo"] }],
-  ["-gsplit-dwarf=split", { splitDwarf: true, toolFlags: ["-gsplit-dwarf=split"], extraOutputs: ["a.dwo"] }],
+  [
+    "-gsplit-dwarf=split",
+    { splitDwarf: true, toolFlags: ["-gsplit-dwarf=split"], extraOutputs: ["a.dwo"] },
+  ],
   ["-m32", { toolFlags: ["-m32"] }],
   ["-mavx2", {}],
   ["-mtune=generic", {}],
@@ -367,10 +373,12 @@ describe("what is made", () => {
   });
 
   test("the last -o and the last -MF count", () => {
-    expect(compile("-c", "a.c", "-o", "x.o", "-oy.o", "-MD", "-MF", "x.d", "-MFy.d")).toMatchObject({
-      output: "y.o",
-      dependencies: { path: "y.d" },
-    });
+    expect(compile("-c", "a.c", "-o", "x.o", "-oy.o", "-MD", "-MF", "x.d", "-MFy.d")).toMatchObject(
+      {
+        output: "y.o",
+        dependencies: { path: "y.d" },
+      },
+    );
   });
 
   test("a command that links stays here", () => {

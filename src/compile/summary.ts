@@ -40,8 +40,8 @@ export const emptyTally: Tally = {
   byPeer: new Map(),
 };
 
-/** Nobody gave these tasks up: there was nowhere else to go. */
-const ordinary: ReadonlySet<string> = new Set(["no-peers", "no-steal"]);
+/** Nobody gave these tasks up: there was nowhere else to go, or no reason to. */
+const ordinary: ReadonlySet<string> = new Set(["no-peers", "no-steal", "slot-free"]);
 
 /** Reasons told apart; messages of failures may differ endlessly, and the rest is "other". */
 const reasonsMax = 64;

@@ -80,8 +80,20 @@ export function createLimits(
   let kind: ReturnType<Limits["kind"]> = "not known yet";
   let made = 0;
 
+  /** What an earlier process of this data folder made and did not live to remove. */
+  async function removeOld({ folders }: Parents): Promise<void> {
+    const old: string[] = [];
+    for (const folder of folders)
+      for (const { name } of (await disk.list(folder)) ?? [])
+        if (name.startsWith(`${groupPrefix}${options.groupName}-`)) old.push(`${folder}/${name}`);
+    await removeFolders(processes, old);
+  }
+
   async function make(): Promise<Group | undefined> {
-    parents ??= findParents(disk);
+    parents ??= findParents(disk).then(async (found) => {
+      if (found !== undefined) await removeOld(found);
+      return found;
+    });
     const found = await parents;
     if (found === undefined) {
       kind = "rlimit";
@@ -193,13 +205,24 @@ async function makeGroup(
   }
 }
 
+/** A group is busy until the last of its processes is quite gone, which can be after its run. */
+const removeScript = `
+for pause in 0.02 0.1 0.5 2; do
+  rmdir -- "$@" 2>/dev/null
+  left=
+  for folder; do [ -d "$folder" ] && left=1; done
+  [ -z "$left" ] && exit
+  sleep $pause
+done
+`;
+
 /** The files of a control group cannot be removed, its folder can: not a job for `disk.remove`. */
 async function removeFolders(processes: Processes, folders: readonly string[]): Promise<void> {
   if (folders.length === 0) return;
   await processes
     .run(
       {
-        argv: ["rmdir", "--", ...folders],
+        argv: ["sh", "-c", removeScript, "sh", ...folders],
         env: toolEnv,
         cwd: "/",
         timeoutMs: 10_000,

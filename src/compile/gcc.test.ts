@@ -1,0 +1,360 @@
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createFileView } from "../exec/file-view.ts";
+import { createToolchains } from "../exec/toolchain.ts";
+import { createClock } from "../host/clock.ts";
+import { createDisk } from "../host/disk.ts";
+import { createProcesses } from "../host/processes.ts";
+import { createGccPlanner, familyOf } from "./gcc.ts";
+import type { ActionPlan, Invocation, Plan } from "./plan.ts";
+import { canStage, createStage, type Stage } from "./staged-root.contract.ts";
+
+const compilers = ["gcc", "g++", "clang", "clang++"].flatMap((name) => {
+  const path = spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
+  return path === "" ? [] : [{ name, path }];
+});
+if (compilers.length < 4)
+  console.warn(`only ${compilers.map(({ name }) => name)} of gcc, g++, clang, clang++ are here`);
+if (!canStage) console.warn("bwrap does not work here: byte identity is not tested");
+
+const { signal } = new AbortController();
+const disk = createDisk();
+const clock = createClock();
+const processes = createProcesses();
+let stage: Stage;
+let plan: (invocation: Invocation) => Promise<Plan>;
+let folder = "";
+
+beforeAll(() => {
+  stage = createStage();
+  const { store } = stage;
+  const view = createFileView({ disk, store, clock });
+  const toolchains = createToolchains({ disk, processes, store, clock, view });
+  const planner = createGccPlanner(
+    { disk, processes, store, toolchains, clock, view },
+    { platform: "linux/test", timeoutMs: 60_000 },
+  );
+  plan = (invocation) => planner(invocation, signal);
+  folder = realpathSync(mkdtempSync(join(tmpdir(), "mesh gcc-")));
+  writeProject();
+});
+afterAll(async () => {
+  stage.close();
+  rmSync(folder, { recursive: true, force: true });
+  await processes.close();
+});
+
+function write(name: string, text: string): void {
+  mkdirSync(dirname(join(folder, name)), { recursive: true });
+  writeFileSync(join(folder, name), text);
+}
+
+/** One small project with everything that makes include paths hard. */
+function writeProject(): void {
+  const body =
+    '#include "local.h"\n#include <lib/api.h>\nint twice(int n) { return n * FACTOR; }\n';
+  write("src/main.c", `#include <stdio.h>\n${body}int unused(void) { int lost = 1; return 0; }\n`);
+  write("src/main.cpp", `#include <vector>\n#include <string>\n${body}`);
+  write("src/local.h", '#pragma once\n#include "../shared/../shared/deep.h"\n');
+  write("shared/deep.h", "#define FACTOR 2\n");
+  write("include/lib/api.h", '#include "detail.h"\nint twice(int n);\n');
+  write("include/lib/detail.h", "#if __has_include(<lib/extra.h>)\n#define EXTRA 1\n#endif\n");
+  write("with space/quote.h", "#define QUOTED 1\n");
+  write("src/spaced name.c", '#include "quote.h"\nint q = QUOTED;\n');
+  write("build/gen/generated.h", "#define GENERATED 7\n");
+  write("src/gen.c", "#include <generated.h>\nint g = GENERATED;\n");
+  write("src/computed.c", '#define H "local.h"\n#define G(x) x\n#include G(H)\nint c = FACTOR;\n');
+  write("src/broken.c", "int f( { return 1; }\n");
+  write("src/warn.c", "int main(void) { int x = 1; return y_undefined(); }\n");
+  write("src/time.c", "const char *t = __DATE__ __TIME__;\n");
+  write(
+    "src/arch.c",
+    "float dot(const float *a, const float *b, int n) { float s = 0; for (int i = 0; i < n; i++) s += a[i] * b[i]; return s; }\n",
+  );
+  write("src/pre.h", "#define PRE 3\n");
+  write("args.rsp", `-I"${folder}/include" '-DNAME="a b"' -O1`);
+  mkdirSync(join(folder, "out/sub"), { recursive: true });
+  symlinkSync("../include", join(folder, "src/linked"));
+  symlinkSync("out", join(folder, "outlink"));
+  symlinkSync(folder, join(folder, "self"));
+  symlinkSync("main.c", join(folder, "src/alias.c"));
+}
+
+const baseEnv = { PATH: "/usr/bin:/bin", LANG: "C.UTF-8" };
+
+interface Case {
+  readonly name: string;
+  readonly args: string | readonly string[];
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly only?: RegExp;
+}
+
+/** `$F` is the project's folder and `$S` a source in the compiler's language. */
+const identical: readonly Case[] = [
+  { name: "nothing special", args: "-c $S -I../include -o ../out/a.o" },
+  { name: "debug information", args: "-g -O2 -c $S -I../include -o ../out/a.o" },
+  { name: "absolute paths", args: "-g -c $F/src/$S -I$F/include -o $F/out/abs.o" },
+  {
+    name: "a dependency file",
+    args: "-c $S -I../include -MD -MF ../out/x.d -MT t -MP -o ../out/a.o",
+  },
+  {
+    name: "a dependency file without system headers",
+    args: "-MMD -c $S -I../include -o ../out/a.o",
+  },
+  {
+    name: "a dependency file from -Wp",
+    args: "-Wp,-MMD,../out/.a.o.d -c $S -I../include -o ../out/a.o",
+  },
+  { name: "warnings", args: "-Wall -Wextra -c $S -I../include -o ../out/a.o" },
+  {
+    name: "warnings in colour",
+    args: "-Wall -Wextra -fdiagnostics-color=always -c warn.c -o ../out/a.o",
+    only: /^(?:gcc|clang)$/,
+  },
+  {
+    name: "warnings that are errors",
+    args: "-Wall -Werror -Wunused-variable -c main.c -I../include -o ../out/a.o",
+    only: /^(?:gcc|clang)$/,
+  },
+  { name: "a syntax error", args: "-c broken.c -o ../out/a.o" },
+  {
+    name: "position independence and defines",
+    args: ["-fPIC", "-DX=1", '-DS="a b"', "-c", "$S", "-I../include", "-o", "../out/a.o"],
+  },
+  { name: "a forced include", args: "-include pre.h -c $S -I../include -o ../out/a.o" },
+  {
+    name: "a source and folders with spaces",
+    args: ["-c", "spaced name.c", "-I../with space", "-g", "-o", "../out/sp ace.o", "-MD"],
+  },
+  {
+    name: "-iquote, -isystem and -idirafter",
+    args: "-c $S -iquote ../shared -isystem ../include -idirafter ../with -o ../out/a.o",
+  },
+  { name: "a folder behind a link", args: "-g -c $S -Ilinked -o ../out/a.o -MD" },
+  {
+    name: "a source behind a link",
+    args: "-g -c alias.c -I../include -o ../out/a.o -MD",
+    only: /^(?:gcc|clang)$/,
+  },
+  { name: "an output behind a link", args: "-c $S -I../include -o ../outlink/sub/a.o -MD" },
+  { name: "an object beside its source", args: "-c $S -Ilinked" },
+  { name: "a generated header", args: "-c ../src/gen.c -I gen -o gen.o", cwd: "build" },
+  {
+    name: "include folders that do not exist",
+    args: "-Wmissing-include-dirs -c $S -I../include -Inowhere -I../empty -o ../out/a.o",
+  },
+  { name: "a response file", args: "-c $S @../args.rsp -o ../out/a.o" },
+  { name: "split debug information", args: "-g -gsplit-dwarf -c $S -I../include -o ../out/a.o" },
+  {
+    name: "coverage",
+    args: "--coverage -frandom-seed=1 -c $S -I../include -o ../out/a.o",
+    only: /clang/,
+  },
+  { name: "a computed include", args: "-c computed.c -o ../out/a.o -MD" },
+  {
+    name: "a working directory behind a link",
+    args: "-g -c $S -I../include -o ../out/a.o",
+    cwd: "self/src",
+    env: { PWD: "$F/self/src" },
+  },
+  {
+    name: "folders from the environment",
+    args: "-c $S -o ../out/a.o -MD",
+    env: { CPATH: "../include" },
+  },
+  {
+    name: "a fixed time",
+    args: "-c time.c -o ../out/a.o",
+    env: { SOURCE_DATE_EPOCH: "1000000000" },
+    only: /gcc|g\+\+/,
+  },
+  {
+    name: "the plain C locale",
+    args: "-Wall -c main.c -I../include -o ../out/a.o",
+    env: { LC_ALL: "C" },
+    only: /^gcc$/,
+  },
+  {
+    name: "a locale that is not installed",
+    args: "-Wall -c warn.c -o ../out/a.o",
+    env: { LC_ALL: "xx_XX.UTF-8" },
+  },
+  {
+    name: "this machine's own instructions",
+    args: "-O3 -march=native -g -c arch.c -o ../out/a.o",
+    only: /^(?:gcc|g\+\+)$/,
+  },
+  {
+    name: "recorded switches",
+    args: "-O2 -g -grecord-gcc-switches -frecord-gcc-switches -c $S -I../include -o ../out/a.o",
+    only: /gcc|g\+\+/,
+  },
+  { name: "sanitizers", args: "-fsanitize=address,undefined -g -c $S -I../include -o ../out/a.o" },
+  { name: "an explicit language", args: "-x c++ -std=c++17 -c main.c -I../include -o ../out/a.o" },
+  {
+    name: "warnings about flags for the linker",
+    args: "-c $S -I../include -lm -L. -Wl,-z,now -o ../out/a.o",
+  },
+];
+
+function invocation(compiler: string, given: Case): Invocation {
+  const source = /\+\+$/.test(compiler) ? "main.cpp" : "main.c";
+  const words = typeof given.args === "string" ? given.args.split(" ") : given.args;
+  const fill = (text: string): string => text.replace("$F", folder).replace("$S", source);
+  const env = Object.entries(given.env ?? {}).map(([name, value]) => [name, fill(value)]);
+  return {
+    compiler,
+    args: words.map(fill),
+    cwd: realpathSync(join(folder, given.cwd ?? "src")),
+    env: { ...baseEnv, ...Object.fromEntries(env) },
+    umask: 0o022,
+  };
+}
+
+/** What the real compiler does here; its outputs are taken away again. */
+function runHere({ compiler, args, cwd, env }: Invocation, outputs: readonly string[]) {
+  const ran = spawnSync(compiler, args, { cwd, env, encoding: "utf8" });
+  const written = outputs.filter((path) => existsSync(path));
+  const bytes = new Map(written.map((path) => [path, readFileSync(path)] as const));
+  for (const path of written) rmSync(path);
+  return { exitCode: ran.status ?? 1, stdout: ran.stdout, stderr: ran.stderr, outputs: bytes };
+}
+
+async function mustPlan(asked: Invocation): Promise<ActionPlan> {
+  const planned = await plan(asked);
+  if (planned.at === "here") throw new Error(`stays here: ${planned.reason}`);
+  return planned;
+}
+
+describe.skipIf(!canStage).each(compilers)(
+  "elsewhere, $name gives the same bytes with",
+  ({ name, path }) => {
+    const fitting = identical.filter(({ only }) => only === undefined || only.test(name));
+    test.each(fitting)("$name", async (given) => {
+      const asked = invocation(path, given);
+      const { spec } = await mustPlan(asked);
+      const here = runHere(asked, spec.outputPaths);
+      const there = stage.run(spec);
+      expect(there).toEqual(here);
+      // A case that makes no object must be one that fails.
+      expect(here.outputs.size > 0).toBe(here.exitCode === 0);
+    });
+  },
+);
+
+describe("a compile stays here", () => {
+  const gcc = compilers[0]?.path ?? "";
+  const reasonFor = async (some: Partial<Invocation>): Promise<string> => {
+    const cwd = join(folder, "src");
+    const planned = await plan({ compiler: gcc, args: [], cwd, env: baseEnv, umask: 0, ...some });
+    return planned.at === "here" ? planned.reason : "goes";
+  };
+  const args = (text: string): readonly string[] => text.split(" ");
+
+  test.each([
+    ["-c time.c -o ../out/a.o", "time-macro"],
+    ["-c main.c -DNOW=__DATE__ -I../include -o ../out/a.o", "time-macro"],
+    ["-c main.c -I../include -o /dev/null", "output-special"],
+    ["-c main.c -I../include -o ../outlink", "output-special"],
+    ["-c main.c -I../include -o ../nowhere/a.o", "output-folder"],
+    ["-c none.c -o ../out/a.o", "cannot-plan io"],
+    ["-c main.c -include none.h -o ../out/a.o", "cannot-plan io"],
+    ["-c main.c -include /dev/null -o ../out/a.o", "cannot-plan unsupported"],
+    ["-c main.c @none.rsp", "cannot-plan io"],
+    ["-c main.c -I pre.h -o ../out/a.o", "cannot-plan unsupported"],
+    ["-c main.c -fno-such-thing=/x -o ../out/a.o", "unknown-flag -fno-such-thing=/x"],
+    ["main.c -o prog", "no-c-flag"],
+    ["-c \ufffd.c", "not-utf8"],
+    [`-c main.c -D${"x".repeat(130_000)}`, "too-long"],
+  ])("%s", async (text, reason) => {
+    expect(await reasonFor({ args: args(text) })).toBe(reason);
+  });
+
+  test.each([
+    ["LD_PRELOAD", "environment LD_PRELOAD"],
+    ["COMPILER_PATH", "environment COMPILER_PATH"],
+    ["DEPENDENCIES_OUTPUT", "environment DEPENDENCIES_OUTPUT"],
+    ["LC_ALL", "locale"],
+    ["LOCPATH", "locale"],
+  ])("with %s set to something strange", async (name, reason) => {
+    const env = { ...baseEnv, LC_CTYPE: "C", [name]: "strange" };
+    expect(await reasonFor({ args: args("-c main.c -I../include"), env })).toBe(reason);
+  });
+
+  test("when the compiler is a wrapper or a script", async () => {
+    write("bin/ccache", "#!/bin/sh\n");
+    write("bin/gcc", "#!/bin/sh\nexec /usr/bin/gcc $@\n");
+    for (const name of ["ccache", "gcc"]) chmodSync(join(folder, "bin", name), 0o755);
+    symlinkSync("ccache", join(folder, "bin/cc"));
+    const given = args("-c main.c -I../include");
+    expect(await reasonFor({ compiler: join(folder, "bin/cc"), args: given })).toBe(
+      "compiler-unknown",
+    );
+    expect(await reasonFor({ compiler: join(folder, "bin/gcc"), args: given })).toBe(
+      "cannot-plan unsupported",
+    );
+  });
+
+  test.each([
+    ["incbin", 'asm(".incbin \\"x\\"");\n'],
+    ["embed", "const char x[] = {\n#embed <x>\n};\n"],
+    ["time-macro", "const char *t = __TIMESTAMP__;\n"],
+    ["computed-has-include", "#define H <x.h>\n#if __has_include(H)\n#endif\n"],
+    ["file-pragma", '#pragma GCC dependency "main.c"\n'],
+    ["cannot-plan unsupported", "#define G(x) x\n#include G(<none.h>)\n"],
+  ])("because of what its source says: %s", async (reason, text) => {
+    write("src/odd.c", text);
+    expect(await reasonFor({ args: args("-c odd.c") })).toBe(reason);
+  });
+});
+
+test("the action is named by what decides it, and by nothing else", async () => {
+  const gcc = compilers[0];
+  if (gcc === undefined) return;
+  const given = { name: "", args: "-c main.c -I../include -o ../out/a.o" };
+  const { spec, kind, label } = await mustPlan(invocation(gcc.path, given));
+  expect({ kind, label, cwd: spec.cwd, outputPaths: spec.outputPaths }).toEqual({
+    kind: "c",
+    label: "main.c",
+    cwd: join(folder, "src"),
+    outputPaths: [join(folder, "out/a.o")],
+  });
+  expect(spec.argv).toEqual([gcc.path, "-c", "main.c", "-I../include", "-o", "../out/a.o"]);
+  expect(spec.platform).toEqual({ platform: "linux/test" });
+  const env = { ...baseEnv, HOME: "/home/x", TERM: "dumb", USER: "x" };
+  const again = await mustPlan({ ...invocation(gcc.path, given), env });
+  expect(again.spec).toEqual(spec);
+  const paths = spec.inputs.map(({ path }) => path);
+  expect(paths.length).toBe(new Set(paths).size);
+  expect(paths.filter((path) => !path.startsWith("/") || /\/\.?\.?(?:\/|$)/.test(path))).toEqual(
+    [],
+  );
+});
+
+test.each([
+  ["/usr/bin/x86_64-linux-gnu-gcc-12", "gcc"],
+  ["/opt/arm/bin/arm-none-eabi-g++", "gcc"],
+  ["/usr/lib/llvm-14/bin/clang", "clang"],
+  ["/usr/bin/clang++-19", "clang"],
+  ["/usr/bin/cc", "gcc"],
+  ["/usr/bin/ccache", undefined],
+  ["/usr/bin/python3", undefined],
+  ["/usr/bin/cc1", undefined],
+])("%s is of the family %s", (path, family) => {
+  expect(familyOf(path)).toBe(family);
+});
