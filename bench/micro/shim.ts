@@ -1,11 +1,8 @@
 /**
  * What one compiler invocation pays for the shim: wall and CPU time of the round trip to a node
  * that answers at once, next to the least that any program costs and to a shim written in Node.
- *
- * All cases are interleaved in one run, so that whatever else the machine does hits all of them.
- * Prints JSON. Usage: node bench/micro/shim.ts [ROUNDS]
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +10,7 @@ import { buildShim } from "../../src/compile/shim-build.ts";
 import { createDisk } from "../../src/host/disk.ts";
 import { createProcesses } from "../../src/host/processes.ts";
 import { createRandom } from "../../src/host/random.ts";
+import { atMost, type Bench, medianOf, type Row, rowOf } from "../bench.ts";
 
 /** Repeats a command; prints its wall and CPU time in microseconds and its status, call by call. */
 const timerSource = `
@@ -41,84 +39,135 @@ int main(int argc, char **argv) {
   }
 }`;
 
-const rounds = Number(process.argv[2] ?? 30);
+const roundsDefault = 30;
 const callsPerRound = 10;
-const folder = mkdtempSync(join(tmpdir(), "mesh-bench-shim-"));
-const processes = createProcesses();
-try {
-  const path = process.env.PATH ?? "/usr/bin:/bin";
-  const options = { folder, path, nodePath: process.execPath };
-  const deps = { disk: createDisk(), processes, random: createRandom() };
-  const shim = await buildShim(deps, options, new AbortController().signal);
-  const bare = await buildShim(deps, { ...options, path: "/none" }, new AbortController().signal);
-  writeFileSync(join(folder, "timer.c"), timerSource);
-  const timer = join(folder, "timer");
-  const made = spawnSync("cc", ["-O2", "-o", timer, join(folder, "timer.c")]);
-  if (made.status !== 0 || shim.kind !== "c") throw new Error("this benchmark needs a cc");
-  console.log(JSON.stringify(await measure(timer, shim.program, bare.program), undefined, 2));
-} finally {
-  await processes.close();
-  rmSync(folder, { recursive: true, force: true });
+const wallMaxMs = 2;
+const cpuMaxMs = 1;
+const program = "/bin/true";
+
+export const shim: Bench = {
+  name: "shim",
+  about: "one compiler invocation through the shim, against starting /bin/true and against Node",
+  async run({ runs, signal }) {
+    const cases = await measureShim(runs ?? roundsDefault, signal);
+    const [first] = cases;
+    const wall: Row[] = [];
+    const cpu: Row[] = [];
+    for (const { name, wallMs, cpuMs } of cases) {
+      wall.push(rowOf(`${name}, wall`, "ms", wallMs, wall[0]));
+      cpu.push(rowOf(`${name}, CPU`, "ms", cpuMs, cpu[0]));
+    }
+    const answered = cases.find(({ name }) => name === answeredCase) ?? first;
+    return {
+      rows: [...wall, ...cpu],
+      checks: [
+        atMost(
+          "wall time of an invocation that the node answers",
+          medianOf(answered?.wallMs ?? []),
+          wallMaxMs,
+          "ms",
+        ),
+        atMost(
+          "CPU time of an invocation that the node answers",
+          medianOf(answered?.cpuMs ?? []),
+          cpuMaxMs,
+          "ms",
+        ),
+      ],
+      notes: ["CPU time is the client's: what the node spends on an answer is not in it"],
+    };
+  },
+};
+
+export interface ShimCase {
+  readonly name: string;
+  readonly wallMs: number[];
+  readonly cpuMs: number[];
 }
 
-async function measure(timer: string, shim: string, nodeShim: string): Promise<unknown> {
-  const answering = join(folder, "answer.sock");
-  const running = join(folder, "run.sock");
-  const servers = await startServers(answering, running);
+/** The case of a compile that a peer or a cache took over. */
+export const answeredCase = "C shim, answered by the node";
+
+/** All cases interleaved; the first one is the least that starting any program costs. */
+export async function measureShim(
+  rounds: number,
+  signal: AbortSignal,
+): Promise<readonly ShimCase[]> {
+  const folder = mkdtempSync(join(tmpdir(), "mesh-bench-shim-"));
+  const processes = createProcesses();
   try {
-    const args = ["/bin/true", "-O2", "-Wall", "-Iinclude", "-c", "src/file.cc", "-o", "file.o"];
-    const cases: Record<string, { argv: string[]; env: Record<string, string>; calls: number }> = {
-      "/bin/true": { argv: ["/bin/true"], env: {}, calls: callsPerRound },
-      "shim, no mesh": { argv: [shim, ...args], env: {}, calls: callsPerRound },
-      "shim, answered by the node": {
-        argv: [shim, ...args],
-        env: { MESH_SOCKET: answering },
-        calls: callsPerRound,
-      },
-      "shim, told to run /bin/true": {
-        argv: [shim, ...args],
-        env: { MESH_SOCKET: running },
-        calls: callsPerRound,
-      },
-      "node -e 0": { argv: [process.execPath, "-e", "0"], env: {}, calls: 1 },
-      "Node shim, answered by the node": {
-        argv: [nodeShim, ...args],
-        env: { MESH_SOCKET: answering },
-        calls: 1,
-      },
-    };
-    const samples = new Map<string, { wallUs: number; cpuUs: number }[]>();
-    for (let round = 0; round < rounds; round += 1) {
-      for (const [name, { argv, env, calls }] of Object.entries(cases)) {
-        const all = { ...process.env, ...env };
-        const ran = spawnSync(timer, [`${calls}`, ...argv], { env: all, encoding: "utf8" });
-        for (const line of ran.stdout.trim().split("\n")) {
-          const [wallUs = 0, cpuUs = 0, status] = line.split(" ").map(Number);
-          if (status !== 0) throw new Error(`${name} failed: ${ran.stderr}`);
-          const list = samples.get(name) ?? [];
-          list.push({ wallUs, cpuUs });
-          samples.set(name, list);
-        }
+    const path = process.env.PATH ?? "/usr/bin:/bin";
+    const options = { folder, path, nodePath: process.execPath };
+    const deps = { disk: createDisk(), processes, random: createRandom() };
+    const built = await buildShim(deps, options, signal);
+    const bare = await buildShim(deps, { ...options, path: "/none" }, signal);
+    writeFileSync(join(folder, "timer.c"), timerSource);
+    const timer = join(folder, "timer");
+    const made = spawnSync("cc", ["-O2", "-o", timer, join(folder, "timer.c")]);
+    if (made.status !== 0 || built.kind !== "c") throw new Error("this benchmark needs a cc");
+    const servers = await startServers(join(folder, "answer.sock"), join(folder, "run.sock"));
+    try {
+      const calls = callsOf(built.program, bare.program, servers);
+      for (let round = 0; round < rounds; round += 1) {
+        signal.throwIfAborted();
+        for (const call of calls) measure(timer, call);
       }
+      return calls;
+    } finally {
+      servers.stop();
     }
-    return Object.fromEntries(
-      [...samples].map(([name, list]) => [
-        name,
-        {
-          wallMs: median(list.map(({ wallUs }) => wallUs)) / 1000,
-          cpuMs: median(list.map(({ cpuUs }) => cpuUs)) / 1000,
-          calls: list.length,
-        },
-      ]),
-    );
   } finally {
-    servers.stop();
+    await processes.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+interface Servers {
+  /** Answers every invocation as if a peer had done it. */
+  readonly answering: string;
+  /** Tells every shim to run the compiler itself. */
+  readonly running: string;
+  stop(): void;
+}
+
+interface Call extends ShimCase {
+  readonly argv: readonly string[];
+  readonly socket: string | undefined;
+  readonly times: number;
+}
+
+function callsOf(
+  cShim: string,
+  nodeShim: string,
+  { answering, running }: Servers,
+): readonly Call[] {
+  const args = [program, "-O2", "-Wall", "-Iinclude", "-c", "src/file.cc", "-o", "file.o"];
+  const call = (name: string, times: number, argv: readonly string[], socket?: string): Call => {
+    return { name, times, argv, socket, wallMs: [], cpuMs: [] };
+  };
+  return [
+    call(program, callsPerRound, [program]),
+    call("C shim, no node", callsPerRound, [cShim, ...args]),
+    call(answeredCase, callsPerRound, [cShim, ...args], answering),
+    call(`C shim, told to run ${program}`, callsPerRound, [cShim, ...args], running),
+    call("node -e 0", 1, [process.execPath, "-e", "0"]),
+    call("Node shim, answered by the node", 1, [nodeShim, ...args], answering),
+  ];
+}
+
+function measure(timer: string, { name, argv, socket, times, wallMs, cpuMs }: Call): void {
+  const env = { ...process.env, ...(socket === undefined ? {} : { MESH_SOCKET: socket }) };
+  const ran = spawnSync(timer, [`${times}`, ...argv], { env, encoding: "utf8" });
+  for (const line of ran.stdout.trim().split("\n")) {
+    const [wallUs = 0, cpuUs = 0, status] = line.split(" ").map(Number);
+    if (status !== 0) throw new Error(`${name} failed: ${ran.stderr}`);
+    wallMs.push(wallUs / 1000);
+    cpuMs.push(cpuUs / 1000);
   }
 }
 
 /** In a process of its own: this one is blocked while it measures. */
-async function startServers(answering: string, running: string): Promise<{ stop(): void }> {
-  const { spawn } = await import("node:child_process");
+async function startServers(answering: string, running: string): Promise<Servers> {
   const modules = new URL("../../src/", import.meta.url).href;
   const code = `
     const { createClock } = await import("${modules}host/clock.ts");
@@ -136,10 +185,5 @@ async function startServers(answering: string, running: string): Promise<{ stop(
     stdio: ["ignore", "pipe", "inherit"],
   });
   await new Promise((resolve) => child.stdout.once("data", resolve));
-  return { stop: () => void child.kill("SIGKILL") };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+  return { answering, running, stop: () => void child.kill("SIGKILL") };
 }

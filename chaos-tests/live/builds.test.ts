@@ -202,14 +202,7 @@ test(
     const [node] = nodes;
     if (node === undefined) throw new Error("no node");
     const job = join(examples, "wordcount/job.json");
-    const ran = await world.mesh(node, [
-      "run",
-      job,
-      "--input",
-      input,
-      "--output",
-      output,
-    ]);
+    const ran = await world.mesh(node, ["run", job, "--input", input, "--output", output]);
     expect(ran).toMatchObject({ exitCode: 0 });
 
     const counts = new Map<string, number>();

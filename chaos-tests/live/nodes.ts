@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 
-const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
+export const program: string = resolve(import.meta.dirname, "../../dist/cli/main.js");
 
 export interface LiveNode {
   readonly dataDir: string;

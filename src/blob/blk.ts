@@ -31,7 +31,7 @@ export const fromProvider: ReadonlySet<number> = new Set([blk.blob, blk.piece, b
 /** Largest payload, so that any frame fits into one send. */
 export const frameMaxBytes: number = sendMaxBytes - frameHeaderBytes;
 /** A blob up to this size travels whole, in one frame; a larger one in ranges. */
-export const wholeMaxBytes: number = frameMaxBytes;
+export const wholeMaxBytes: number = sendMaxBytes - frameHeaderBytes;
 /** Digests in one WANT. */
 export const wantMaxDigests: number = 4096;
 /** Wants and ranges a provider keeps for one stream; more reset it. */

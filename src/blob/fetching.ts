@@ -312,12 +312,16 @@ export function createFetching(
       while (jobs.size > 0) await watch(signal);
     } catch (error) {
       if (!signal.aborted) throw error;
-      for (const job of [...jobs.values()]) fail(job, signal.reason);
-      for (const link of [...links.values()]) link.reset("this node is going down");
     } finally {
       watching = false;
     }
   }
+
+  const goDown = (): void => {
+    for (const job of [...jobs.values()]) fail(job, signal.reason);
+    for (const link of [...links.values()]) link.reset("this node is going down");
+  };
+  signal.addEventListener("abort", goDown, { once: true });
 
   function join(digest: Digest, providers: readonly PeerId[]): Job {
     const known = jobs.get(digest);

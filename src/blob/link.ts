@@ -200,7 +200,7 @@ function newState<U>(meter: Meter, options: LinkOptions): State<U> {
 
 /** What the pair can have on its way at its measured speed, twice over so that nobody waits. */
 function windowBytes({ meter, options }: State<unknown>): number {
-  const onTheWay = 2 * meter.bytesPerMs() * meter.rttMs();
+  const onTheWay = 2 * meter.peakBytesPerMs() * meter.rttMs();
   return Math.min(options.windowMaxBytes(), Math.max(windowStartBytes, onTheWay));
 }
 

@@ -1,10 +1,10 @@
 /**
  * The files behind the shelf: written, verified, evicted and quarantined here and nowhere else.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type Digest, hashHexOf, makeDigest, sizeBytesOf } from "../base/digest.ts";
 import { isMeshError, MeshError } from "../base/errors.ts";
-import type { Clock, Disk, FileStat } from "../host/host.ts";
+import type { Clock, Disk, FileStat, FileWriter } from "../host/host.ts";
 import { blobFolder, blobMode, blobPath, isErrno, matches, readMatching } from "./files.ts";
 import type { Shelf, Slot } from "./shelf.ts";
 
@@ -113,21 +113,39 @@ function createBegin(
   removing: ReadonlyMap<string, Promise<void>>,
   remove: Shelved["remove"],
 ): Shelved["begin"] {
-  const folders = new Set<string>();
+  const folders = new Map<string, Promise<void>>();
   let count = 0;
 
-  async function place(file: { commit: FileCommit }, digest: Digest): Promise<void> {
+  /** Makes a folder once, and its parent before it: many blobs come at the same time. */
+  function folderFor(hashHex: string): Promise<void> {
+    const folder = blobFolder(options.blobs, hashHex);
+    const outer = makeOnce(dirname(folder), Promise.resolve());
+    return makeOnce(folder, outer);
+  }
+
+  function makeOnce(folder: string, parent: Promise<void>): Promise<void> {
+    const made =
+      folders.get(folder) ??
+      parent
+        .then(() => disk.makeDirectory(folder))
+        .catch((error: unknown) => {
+          folders.delete(folder);
+          throw error;
+        });
+    folders.set(folder, made);
+    return made;
+  }
+
+  async function place(file: Pick<FileWriter, "commit">, digest: Digest): Promise<void> {
     const hashHex = hashHexOf(digest);
     await removing.get(hashHex)?.catch(() => {});
-    const folder = blobFolder(options.blobs, hashHex);
-    if (!folders.has(folder)) await disk.makeDirectory(folder);
-    folders.add(folder);
+    await folderFor(hashHex);
     const path = blobPath(options.blobs, hashHex);
     try {
       await file.commit(path, { sync: options.sync });
     } catch (error) {
       // The folder may have been removed behind our back; the next blob makes it again.
-      folders.delete(folder);
+      folders.clear();
       throw error;
     }
     const stat = disk.statNow(path);
@@ -175,8 +193,6 @@ function createBegin(
     };
   };
 }
-
-type FileCommit = (path: string, options: { readonly sync: boolean }) => Promise<void>;
 
 function full(quotaBytes: number, sizeBytes: number): MeshError {
   return new MeshError(

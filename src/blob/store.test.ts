@@ -6,6 +6,7 @@ import { afterEach, expect, test } from "vitest";
 import { digestOf } from "../base/digest.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
+import { createSimulation } from "../sim/simulation.ts";
 import { bytesOf, storeContract } from "./store.contract.ts";
 import { createBlobStore } from "./store.ts";
 
@@ -22,11 +23,15 @@ function folder(parent: string): string {
   return path;
 }
 
-storeContract("the machine's disk", async () => ({
-  disk: createDisk(),
-  clock: createClock(),
-  directory: folder(tmpdir()),
-}));
+storeContract("the machine's disk", (run) =>
+  run({ disk: createDisk(), clock: createClock(), directory: folder(tmpdir()) }),
+);
+
+storeContract("a simulated disk", async (run) => {
+  const simulation = createSimulation(1);
+  const { disk, clock } = simulation.addHost("a");
+  await simulation.finish(run({ disk, clock, directory: "/node" }), 1e6);
+});
 
 const otherFileSystem = "/dev/shm";
 const twoFileSystems = ((): boolean => {

@@ -38,6 +38,8 @@ import { encodeInvite } from "../peer/invite.ts";
 export interface RunningNode {
   readonly node: OpenNode;
   readonly ready: Ready;
+  /** Builds and jobs that clients have open now. */
+  sessions(): number;
   /** Resolves when the node has stopped, whoever asked for it. */
   readonly done: Promise<void>;
   stop(): Promise<void>;
@@ -81,14 +83,19 @@ export async function startDaemon(
       stopping.signal,
     );
     let stopped: Promise<void> | undefined;
+    let sessions = 0;
     const finished = Promise.withResolvers<void>();
-    const control = await serveControl(paths.controlSocket, (value, session) =>
-      answer(
-        { node, door, jobs, shim, leave: () => void stop(), path: options.path },
-        parseControlRequest(value),
-        session,
-      ),
-    );
+    const daemon = { node, door, jobs, shim, leave: () => void stop(), path: options.path };
+    const control = await serveControl(paths.controlSocket, async (value, session) => {
+      const request = parseControlRequest(value);
+      const lasts = request.call === "build" || request.call === "run";
+      if (lasts) sessions += 1;
+      try {
+        return await answer(daemon, request, session);
+      } finally {
+        if (lasts) sessions -= 1;
+      }
+    });
     function stop(): Promise<void> {
       stopped ??= (async () => {
         stopping.abort();
@@ -99,7 +106,7 @@ export async function startDaemon(
       })();
       return stopped;
     }
-    return { node, ready: readyOf(node), done: finished.promise, stop };
+    return { node, ready: readyOf(node), sessions: () => sessions, done: finished.promise, stop };
   } catch (error) {
     stopping.abort();
     await node.stop();

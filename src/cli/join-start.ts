@@ -31,14 +31,14 @@ export async function startJoin(
       },
       signal,
     );
-    const { node, ready, done, stop } = running;
+    const { node, ready, sessions, done, stop } = running;
     return {
       ready,
       name: node.own.name,
       sandboxWhy: node.sandbox.why,
       created: node.membership.created,
       events: node.events,
-      sessions: () => 0,
+      sessions,
       stop,
       done,
     };

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { digestOf } from "../base/digest.ts";
 import { createFileView } from "../exec/file-view.ts";
 import { createToolchains } from "../exec/toolchain.ts";
 import { createClock } from "../host/clock.ts";
@@ -20,7 +21,7 @@ import { createDisk } from "../host/disk.ts";
 import { createProcesses } from "../host/processes.ts";
 import { createGccPlanner, familyOf } from "./gcc.ts";
 import type { ActionPlan, Invocation, Plan } from "./plan.ts";
-import { canStage, createStage, type Stage } from "./staged-root.contract.ts";
+import { canStage, createStage, type Ran, type Stage } from "./staged-root.contract.ts";
 
 const compilers = ["gcc", "g++", "clang", "clang++"].flatMap((name) => {
   const path = spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
@@ -67,7 +68,8 @@ function writeProject(): void {
   const body =
     '#include "local.h"\n#include <lib/api.h>\nint twice(int n) { return n * FACTOR; }\n';
   write("src/main.c", `#include <stdio.h>\n${body}int unused(void) { int lost = 1; return 0; }\n`);
-  write("src/main.cpp", `#include <vector>\n#include <string>\n${body}`);
+  write("src/main.cpp", `#include <cstddef>\n${body}`);
+  write("src/heavy.cpp", `#include <vector>\n#include <string>\n${body}`);
   write("src/local.h", '#pragma once\n#include "../shared/../shared/deep.h"\n');
   write("shared/deep.h", "#define FACTOR 2\n");
   write("include/lib/api.h", '#include "detail.h"\nint twice(int n);\n');
@@ -106,6 +108,11 @@ interface Case {
 /** `$F` is the project's folder and `$S` a source in the compiler's language. */
 const identical: readonly Case[] = [
   { name: "nothing special", args: "-c $S -I../include -o ../out/a.o" },
+  {
+    name: "the standard library",
+    args: "-g -c heavy.cpp -I../include -o ../out/a.o -MD",
+    only: /\+\+/,
+  },
   { name: "debug information", args: "-g -O2 -c $S -I../include -o ../out/a.o" },
   { name: "absolute paths", args: "-g -c $F/src/$S -I$F/include -o $F/out/abs.o" },
   {
@@ -181,7 +188,7 @@ const identical: readonly Case[] = [
     name: "a fixed time",
     args: "-c time.c -o ../out/a.o",
     env: { SOURCE_DATE_EPOCH: "1000000000" },
-    only: /gcc|g\+\+/,
+    only: /^(?:gcc|g\+\+)$/,
   },
   {
     name: "the plain C locale",
@@ -196,13 +203,13 @@ const identical: readonly Case[] = [
   },
   {
     name: "this machine's own instructions",
-    args: "-O3 -march=native -g -c arch.c -o ../out/a.o",
+    args: "-O3 -march=native -c arch.c -o ../out/a.o",
     only: /^(?:gcc|g\+\+)$/,
   },
   {
     name: "recorded switches",
     args: "-O2 -g -grecord-gcc-switches -frecord-gcc-switches -c $S -I../include -o ../out/a.o",
-    only: /gcc|g\+\+/,
+    only: /^(?:gcc|g\+\+)$/,
   },
   { name: "sanitizers", args: "-fsanitize=address,undefined -g -c $S -I../include -o ../out/a.o" },
   { name: "an explicit language", args: "-x c++ -std=c++17 -c main.c -I../include -o ../out/a.o" },
@@ -227,12 +234,21 @@ function invocation(compiler: string, given: Case): Invocation {
 }
 
 /** What the real compiler does here; its outputs are taken away again. */
-function runHere({ compiler, args, cwd, env }: Invocation, outputs: readonly string[]) {
+function runHere({ compiler, args, cwd, env }: Invocation, outputs: readonly string[]): Ran {
   const ran = spawnSync(compiler, args, { cwd, env, encoding: "utf8" });
   const written = outputs.filter((path) => existsSync(path));
   const bytes = new Map(written.map((path) => [path, readFileSync(path)] as const));
   for (const path of written) rmSync(path);
   return { exitCode: ran.status ?? 1, stdout: ran.stdout, stderr: ran.stderr, outputs: bytes };
+}
+
+/** Objects by their digests: a difference of thousands of bytes says nothing. */
+function readable(ran: Ran): unknown {
+  const outputs = [...ran.outputs].map(([path, bytes]) => [
+    path,
+    path.endsWith(".d") ? bytes.toString() : digestOf(bytes),
+  ]);
+  return { ...ran, outputs: Object.fromEntries(outputs) };
 }
 
 async function mustPlan(asked: Invocation): Promise<ActionPlan> {
@@ -250,7 +266,7 @@ describe.skipIf(!canStage).each(compilers)(
       const { spec } = await mustPlan(asked);
       const here = runHere(asked, spec.outputPaths);
       const there = stage.run(spec);
-      expect(there).toEqual(here);
+      expect(readable(there)).toEqual(readable(here));
       // A case that makes no object must be one that fails.
       expect(here.outputs.size > 0).toBe(here.exitCode === 0);
     });
@@ -278,6 +294,8 @@ describe("a compile stays here", () => {
     ["-c main.c @none.rsp", "cannot-plan io"],
     ["-c main.c -I pre.h -o ../out/a.o", "cannot-plan unsupported"],
     ["-c main.c -fno-such-thing=/x -o ../out/a.o", "unknown-flag -fno-such-thing=/x"],
+    // Debug information would name the options in another order.
+    ["-O3 -march=native -g -c arch.c -o ../out/a.o", "march-native"],
     ["main.c -o prog", "no-c-flag"],
     ["-c \ufffd.c", "not-utf8"],
     [`-c main.c -D${"x".repeat(130_000)}`, "too-long"],

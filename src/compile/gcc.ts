@@ -173,7 +173,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     const reason = reasonAgainst(scanned, parsed, family, environment);
     if (reason !== undefined) return here(reason);
     const inputs = scanned.entries;
-    const place = workingPlace(view.look(), invocation, inputs);
+    const cwd = workingPlace(view.look(), invocation, inputs);
     addLocale(view.look(), locale, inputs);
     for (const entry of toolchain.entries) addEntry(inputs, entry);
     for (const entry of outputs.entries) addEntry(inputs, entry);
@@ -183,8 +183,8 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
       label: parsed.source,
       spec: {
         argv: [invocation.compiler, ...argv],
-        env: { ...environment.env, ...locale.env, ...place.env, PATH: toolchain.path },
-        cwd: place.cwd,
+        env: { ...environment.env, ...locale.env, PATH: toolchain.path },
+        cwd,
         outputPaths: outputs.paths,
         inputs: [...inputs.values()],
         platform: { platform: options.platform },
@@ -266,20 +266,27 @@ function prefixOf({ driver }: Toolchain): string {
   return driver.replace(/\/bin\/[^/]*$/, "");
 }
 
-/** Where the compiler believes to be: $PWD, if that is another name of the working directory. */
+/**
+ * Where the compiler believes to be: $PWD, if that is another name of the working directory. A
+ * sandbox sets PWD to the folder it is told to start in.
+ */
 function workingPlace(
   look: Look,
   { cwd, env }: Invocation,
   inputs: Map<string, TreeEntry>,
-): { readonly cwd: string; readonly env: Readonly<Record<string, string>> } {
-  const trail = createTrail();
+): string {
   const root = look.folder("/");
+  const trail = createTrail();
   const real = look.find(root, cwd, trail);
   const canonical = real?.kind === "folder" ? real.folder.path : cwd;
-  const named = env.PWD?.startsWith("/") ? look.find(root, env.PWD, trail) : undefined;
+  const name = env.PWD ?? "";
+  const named = isNormal(name) ? look.find(root, name, trail) : undefined;
   for (const entry of trailEntries(trail)) addEntry(inputs, entry);
-  const agrees = named?.kind === "folder" && named.folder.path === canonical;
-  return { cwd: canonical, env: agrees && env.PWD ? { PWD: env.PWD } : {} };
+  return named?.kind === "folder" && named.folder.path === canonical ? name : canonical;
+}
+
+function isNormal(path: string): boolean {
+  return /^(?:\/(?!\.{0,2}(?:\/|$))[^/]+)+$/.test(path);
 }
 
 function addLocale(look: Look, { paths }: Locale, inputs: Map<string, TreeEntry>): void {

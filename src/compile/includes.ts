@@ -8,21 +8,32 @@
  */
 import { createRecentMap, type RecentMap } from "../base/bounded.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
-import { isMeshError, MeshError } from "../base/errors.ts";
+import { MeshError } from "../base/errors.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import {
   createTrail,
   type FileNode,
   type FileView,
   type FolderNode,
-  type Found,
   type Look,
-  parentOf,
   type Trail,
 } from "../exec/file-view.ts";
+import type { Family } from "../exec/toolchain.ts";
 import type { Clock, Disk } from "../host/host.ts";
-import { type Lexical, type Mention, macroHash, type Seen, scanSource } from "./scan.ts";
-import { type Family, findSearchPath, type SearchDirs, type SearchPath } from "./search-path.ts";
+import {
+  absentPaths,
+  asFile,
+  type Edges,
+  type FoundFile,
+  holds,
+  mustFind,
+  type Reached,
+  resolveAll,
+  search,
+} from "./include-resolve.ts";
+import { followMacros, hasPrecompiled, judge } from "./include-verdict.ts";
+import { type Lexical, type Seen, scanSource } from "./scan.ts";
+import { findSearchPath, type SearchDirs, type SearchPath } from "./search-path.ts";
 
 export interface IncludeQuery {
   readonly family: Family;
@@ -92,30 +103,9 @@ export const includeScannerDefaults: IncludeScannerOptions = {
   readsPerTurn: 64,
 };
 
-type FoundFile = Extract<Found, { kind: "file" }>;
-
-/** Where the mentions of one file lead under one search path. */
-interface Edges {
-  readonly node: FileNode;
-  readonly opened: readonly FoundFile[];
-  /** Files that are only asked about. */
-  readonly probed: readonly string[];
-  readonly links: readonly TreeEntry[];
-  readonly folders: readonly FolderNode[];
-  readonly asked: readonly FolderNode[];
-  /** The version of each folder in `asked` for which all this is true. */
-  readonly versions: readonly number[];
-}
-
 interface Context {
   readonly path: SearchPath;
   readonly edges: RecentMap<string, Edges>;
-}
-
-interface Reached {
-  readonly at: FoundFile;
-  readonly node: FileNode;
-  readonly lexical: Lexical;
 }
 
 export function createIncludeScanner(
@@ -173,7 +163,9 @@ export function createIncludeScanner(
     let unresolved = false;
     for (let next = 0; ; next++) {
       if (next === queue.length) {
-        const macros = followMacros(look, context.path, reached, query, walk);
+        const macros = followMacros(look, context.path, reached, query, (edges) =>
+          walk.addEdges(look, edges),
+        );
         unresolved ||= macros.unresolved;
         for (const found of macros.opened) if (!visited.has(found.apparentPath)) queue.push(found);
         if (next === queue.length) break;
@@ -223,16 +215,6 @@ function sameFolders(a: readonly FolderNode[], b: readonly FolderNode[]): boolea
   return a.length === b.length && a.every((folder, i) => folder === b[i]);
 }
 
-function holds(look: Look, edges: Edges): boolean {
-  for (let i = 0; i < edges.asked.length; i++) {
-    const folder = edges.asked[i];
-    if (folder === undefined) return false;
-    look.refresh(folder);
-    if (folder.version !== edges.versions[i]) return false;
-  }
-  return true;
-}
-
 function folderOf(look: Look, path: string, trail: Trail): FolderNode {
   const found = look.find(look.folder("/"), path, trail);
   if (found?.kind !== "folder") throw new MeshError("io", `ENOENT: no directory ${path}`);
@@ -262,101 +244,6 @@ function startingPoints(
   return points;
 }
 
-function mustFind(found: Found | undefined, name: string): FoundFile {
-  if (found === undefined) throw new MeshError("io", `ENOENT: no file ${name}`);
-  if (found.kind !== "file") throw new MeshError("unsupported", `${name} is no regular file`);
-  return found;
-}
-
-/** A folder or a missing file is passed over, as compilers do; a device is too strange for that. */
-function asFile(found: Found | undefined): FoundFile | undefined {
-  if (found?.kind === "other") throw new MeshError("unsupported", "a header is no regular file");
-  return found?.kind === "file" ? found : undefined;
-}
-
-function search(
-  look: Look,
-  chain: readonly FolderNode[],
-  from: number,
-  name: string,
-  trail: Trail,
-): FoundFile | undefined {
-  for (let i = from; i < chain.length; i++) {
-    const folder = chain[i];
-    const found = folder && asFile(look.find(folder, name, trail));
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
-
-/** Calls `each` with every place where the compiler may look for `mention`, until it says stop. */
-function forEachPlace(
-  look: Look,
-  path: SearchPath,
-  at: FoundFile,
-  mention: Mention,
-  family: Family,
-  each: (folder: FolderNode) => boolean,
-): void {
-  if (!mention.angled || mention.name.startsWith("/")) {
-    if (each(at.folder)) return;
-    if (mention.name.startsWith("/")) return;
-    // Clang knows a file by its inode and may look beside its real place instead.
-    if (family === "clang" && at.path !== at.apparentPath)
-      if (each(look.folder(parentOf(at.path)))) return;
-  }
-  for (let i = mention.angled ? path.bracketStart : 0; i < path.chain.length; i++) {
-    const folder = path.chain[i];
-    if (folder !== undefined && each(folder)) return;
-  }
-}
-
-function resolve(
-  look: Look,
-  path: SearchPath,
-  at: FoundFile,
-  mention: Mention,
-  family: Family,
-  trail: Trail,
-): readonly FoundFile[] {
-  const found: FoundFile[] = [];
-  // Where "next" begins depends on how this file was reached: any later match may be meant.
-  const every = mention.asking === "next" || mention.asking === "probe-next";
-  forEachPlace(look, path, at, mention, family, (folder) => {
-    const file = asFile(look.find(folder, mention.name, trail));
-    if (file !== undefined) found.push(file);
-    return file !== undefined && !every;
-  });
-  return found;
-}
-
-function resolveAll(
-  look: Look,
-  path: SearchPath,
-  { at, node }: Reached,
-  mentions: readonly Mention[],
-  family: Family,
-): Edges {
-  const trail = createTrail();
-  const opened: FoundFile[] = [];
-  const probed: string[] = [];
-  for (const mention of mentions) {
-    const found = resolve(look, path, at, mention, family, trail);
-    if (mention.asking === "include" || mention.asking === "next") opened.push(...found);
-    else for (const file of found) probed.push(file.path);
-  }
-  const asked = [...trail.asked];
-  return {
-    node,
-    opened,
-    probed,
-    links: [...trail.links.values()],
-    folders: [...trail.folders],
-    asked,
-    versions: asked.map((folder) => folder.version),
-  };
-}
-
 interface Walk {
   addFile(node: FileNode): void;
   addEdges(look: Look, edges: Edges): void;
@@ -383,140 +270,4 @@ function createWalk(trail: Trail): Walk {
       return entries;
     },
   };
-}
-
-/**
- * `#include NAME`: any header's name that some reached file gives to NAME may be meant. Anything
- * else that NAME may stand for is for the compiler to say.
- */
-function followMacros(
-  look: Look,
-  path: SearchPath,
-  reached: readonly Reached[],
-  query: IncludeQuery,
-  walk: Walk,
-): { readonly opened: readonly FoundFile[]; readonly unresolved: boolean } {
-  const opened: FoundFile[] = [];
-  let unresolved = false;
-  for (const one of reached) {
-    for (const name of one.lexical.includedMacros) {
-      const hash = macroHash(name);
-      if (name.startsWith("__") || query.defined.includes(name)) unresolved = true;
-      const mentions: Mention[] = [];
-      for (const { lexical } of reached) {
-        if (lexical.otherMacros.includes(hash)) unresolved = true;
-        mentions.push(...(lexical.headerMacros.get(name) ?? []));
-      }
-      const edges = resolveAll(look, path, one, mentions, query.family);
-      walk.addEdges(look, edges);
-      opened.push(...edges.opened);
-    }
-  }
-  return { opened, unresolved };
-}
-
-function judge(
-  reached: readonly Reached[],
-  macrosUnresolved: boolean,
-  family: Family,
-): Pick<Scan, "seen" | "unresolved" | "twins"> {
-  const all: Record<keyof Seen, boolean> = { ...nothingSeen };
-  const probing = new Set<string>();
-  const firstPaths = new Map<Digest, string>();
-  let twins = false;
-  for (const { node, lexical } of reached) {
-    const { seen } = lexical;
-    for (const key of seenKeys) if (seen[key]) all[key] = true;
-    for (const name of lexical.probingMacros) probing.add(name);
-    // GCC compares the bytes of files read once only; Clang compares inodes, and equal blobs
-    // share one in an input root made of hard links.
-    if (!seen.once && family === "gcc") continue;
-    const first = firstPaths.get(node.digest);
-    if (first === undefined) firstPaths.set(node.digest, node.path);
-    else if (first !== node.path) twins = true;
-  }
-  if (probing.size > 0)
-    for (const { lexical } of reached)
-      for (const name of lexical.conditionCalls) if (probing.has(name)) all.computedProbe = true;
-  return { seen: all, unresolved: macrosUnresolved || all.computed, twins };
-}
-
-const nothingSeen: Seen = {
-  time: false,
-  timestamp: false,
-  incbin: false,
-  embed: false,
-  once: false,
-  modules: false,
-  computed: false,
-  computedProbe: false,
-  filePragma: false,
-  strangeName: false,
-};
-
-const seenKeys: readonly (keyof Seen)[] = [
-  "time",
-  "timestamp",
-  "incbin",
-  "embed",
-  "once",
-  "modules",
-  "computed",
-  "computedProbe",
-  "filePragma",
-  "strangeName",
-];
-
-/** Whether a precompiled header would be used for a file included first of all. */
-function hasPrecompiled(
-  look: Look,
-  path: SearchPath,
-  cwd: FolderNode,
-  roots: readonly Reached[],
-  query: IncludeQuery,
-): boolean {
-  const trail = createTrail();
-  const exists = (folder: FolderNode, name: string): boolean =>
-    look.find(folder, name, trail) !== undefined;
-  for (const suffix of query.family === "gcc" ? [".gch"] : [".gch", ".pch"])
-    for (const name of query.forced)
-      for (const folder of [cwd, ...path.chain]) if (exists(folder, name + suffix)) return true;
-  if (query.family === "clang") return false;
-  return roots.some(({ at, lexical }) =>
-    lexical.mentions.some((mention) => {
-      let found = false;
-      forEachPlace(look, path, at, mention, query.family, (folder) => {
-        found = exists(folder, `${mention.name}.gch`);
-        return found;
-      });
-      return found;
-    }),
-  );
-}
-
-function absentPaths(
-  look: Look,
-  path: SearchPath,
-  reached: readonly Reached[],
-  family: Family,
-): readonly string[] {
-  const absent = new Set<string>();
-  for (const { at, lexical } of reached) {
-    for (const mention of lexical.mentions) {
-      forEachPlace(look, path, at, mention, family, (folder) => {
-        const found = look.find(folder, mention.name, createTrail());
-        if (found === undefined)
-          absent.add(
-            mention.name.startsWith("/") ? mention.name : `${folder.path}/${mention.name}`,
-          );
-        return found?.kind === "file";
-      });
-    }
-  }
-  return [...absent];
-}
-
-/** Whether an error means "these inputs cannot be named", rather than a bug. */
-export function isScanFailure(error: unknown): error is MeshError {
-  return isMeshError(error, "io", "limit", "unsupported");
 }

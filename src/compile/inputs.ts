@@ -1,29 +1,82 @@
-/** Paths as entries of an input root: the files, and the symlinks that lead to them. */
+/** Paths as entries of an input root: files, folders, and the symlinks that lead to them. */
 import type { TreeEntry } from "../blob/tree.ts";
-import { createTrail, type FileView, trailEntries } from "../exec/file-view.ts";
+import { createTrail, type FileNode, type FileView, trailEntries } from "../exec/file-view.ts";
+
+/** All paths are absolute. */
+export interface WantedInputs {
+  /** Of any size. */
+  readonly files: Iterable<string>;
+  /** Files known to be at most about 1 MiB, which are read faster. */
+  readonly smallFiles?: Iterable<string>;
+  /** Have to be there even when no file below them is wanted. */
+  readonly folders?: Iterable<string>;
+  /** Sees the bytes of small files as they are read for the first time. */
+  readonly onBytes?: (node: FileNode, bytes: Uint8Array) => void;
+}
+
+export interface FoundInputs {
+  readonly entries: readonly TreeEntry[];
+  /** By the path that was asked for. */
+  readonly nodes: ReadonlyMap<string, FileNode>;
+  /** Wanted files that lead to no regular file. A folder that is not there is simply left out. */
+  readonly missing: readonly string[];
+  /** Whether all of it is still as it was. */
+  stillHolds(): boolean;
+}
 
 export interface InputFiles {
-  /** Absolute paths to entries; those that lead to no regular file are named in `missing`. */
-  entries(
-    paths: Iterable<string>,
-  ): Promise<{ readonly entries: readonly TreeEntry[]; readonly missing: readonly string[] }>;
+  find(wanted: WantedInputs): Promise<FoundInputs>;
 }
+
+/** Reads that keep others waiting, in a row; the next one is made in pieces, and lets them pass. */
+const readsPerTurn = 64;
 
 export function createInputFiles(view: FileView): InputFiles {
   return {
-    async entries(paths) {
+    async find({ files, smallFiles = [], folders = [], onBytes }) {
       const look = view.look();
       const root = look.folder("/");
       const trail = createTrail();
-      const entries: TreeEntry[] = [];
+      const nodes = new Map<string, FileNode>();
       const missing: string[] = [];
-      for (const path of paths) {
+      let turn = look.filesRead;
+
+      async function add(path: string, small: boolean): Promise<void> {
         const found = look.find(root, path, trail);
-        const node = found?.kind === "file" ? await look.largeFile(found.path) : undefined;
+        let node: FileNode | undefined;
+        if (found?.kind === "file") {
+          const now = small && look.filesRead - turn < readsPerTurn;
+          if (!now) turn = look.filesRead;
+          node = now ? look.file(found.path, onBytes) : await look.largeFile(found.path);
+        }
         if (node === undefined) missing.push(path);
-        else entries.push(node.entry);
+        else nodes.set(path, node);
       }
-      return { entries: mergeEntries(entries, trailEntries(trail)), missing };
+
+      for (const path of folders) {
+        const found = look.find(root, path, trail);
+        if (found?.kind === "folder") trail.folders.add(found.folder);
+      }
+      for (const path of smallFiles) await add(path, true);
+      for (const path of files) await add(path, false);
+      const asked = [...trail.asked].map((folder) => ({ folder, version: folder.version }));
+      const found = [...nodes.values()];
+      return {
+        entries: mergeEntries(
+          found.map(({ entry }) => entry),
+          trailEntries(trail),
+        ),
+        nodes,
+        missing,
+        stillHolds() {
+          const again = view.look();
+          for (const { folder } of asked) again.refresh(folder);
+          return (
+            asked.every(({ folder, version }) => folder.version === version) &&
+            found.every((node) => again.unchanged(node))
+          );
+        },
+      };
     },
   };
 }

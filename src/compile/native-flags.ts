@@ -71,8 +71,9 @@ export function createNativeFlags(processes: Processes): NativeFlags {
     }
     const native = await compilerCalls(query, args, signal);
     const plain = await compilerCalls(query, replaced(args, expansions), signal);
-    const same = native.length > 0 && canonical(native, family) === canonical(plain, family);
-    return same ? expansions : "unequal";
+    const strict = recordsOptions(args);
+    const same = canonical(native, family, strict) === canonical(plain, family, strict);
+    return native.length > 0 && same ? expansions : "unequal";
   }
 
   return {
@@ -116,20 +117,44 @@ function plainClang(words: readonly string[], flag: string): readonly string[] {
   return plain;
 }
 
-/** Compiler calls as one text, without what differs from run to run. */
-function canonical(calls: readonly (readonly string[])[], family: Family): string {
+/** Debug information names the compiler's options, in their order. */
+function recordsOptions(args: readonly string[]): boolean {
+  const levels = args.filter((arg) => /^-g(?!0$|record)/.test(arg) || arg === "-g0");
+  const debug = levels.length > 0 && levels.at(-1) !== "-g0";
+  return debug || args.some((arg) => /^-(?:f|g)record-/.test(arg));
+}
+
+/** Compiler calls as one text, without what differs from run to run or has no meaning. */
+function canonical(calls: readonly (readonly string[])[], family: Family, strict: boolean): string {
   return calls
     .map((words) => {
       const named = words.map((word) => word.replace(/^.*\/cc[A-Za-z0-9]{6}\.(\w+)$/, "tmp.$1"));
-      if (family === "gcc") return named.join("\0");
-      // The order of -target-feature pairs has no meaning, so long as each comes once.
-      const features: string[] = [];
-      const rest = named.filter((word, i) => {
-        const isValue = named[i - 1] === "-target-feature";
-        if (isValue) features.push(word);
-        return !isValue && word !== "-target-feature";
-      });
-      return [...rest, ...[...new Set(features)].sort()].join("\0");
+      if (family === "clang") return withSortedFeatures(named).join("\0");
+      return (strict ? named : withSortedOptions(named)).join("\0");
     })
     .join("\n");
+}
+
+/** The order of -target-feature pairs has no meaning, so long as each comes once. */
+function withSortedFeatures(words: readonly string[]): string[] {
+  const isFeature = (i: number): boolean => words[i - 1] === "-target-feature";
+  const features = words.filter((_, i) => isFeature(i));
+  const rest = words.filter((word, i) => !isFeature(i) && word !== "-target-feature");
+  return [...rest, ...[...new Set(features)].sort()];
+}
+
+/** Machine options, parameters and the others do not act on each other: three lists in order. */
+function withSortedOptions(words: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (let i = 0; i < words.length; i++)
+    joined.push(words[i] === "--param" ? `--param=${words[++i]}` : (words[i] ?? ""));
+  const isMachine = (word: string): boolean => word.startsWith("-m");
+  const isParameter = (word: string): boolean => word.startsWith("--param=");
+  const machine = joined.filter(isMachine);
+  const parameters = joined.filter(isParameter);
+  // The driver says this one twice when options are expanded early.
+  const others = joined.filter(
+    (word) => !isMachine(word) && !isParameter(word) && word !== "-quiet",
+  );
+  return [...others, ...machine, ...parameters];
 }

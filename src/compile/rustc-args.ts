@@ -14,6 +14,7 @@ export type RustReason =
   | "incremental" // has state of an earlier run here, so it is quicker here
   | "native-library" // bundles a static library that a build script made
   | "unusual-outputs" // emits something whose name rustc chooses
+  | "no-dep-info" // without it nobody learns which variables were read
   | "unusual-sysroot"
   | `unknown-option ${string}`;
 
@@ -25,7 +26,7 @@ export interface RustUnit {
   readonly outDir: string;
   /** Absolute paths of everything it may write. */
   readonly outputs: readonly string[];
-  readonly depInfo: string | undefined;
+  readonly depInfo: string;
   /** What dependents load this unit by, without extension: `<out dir>/lib<name><extra>`. */
   readonly stem: string;
   /** Absolute paths given with `--extern`. */
@@ -178,13 +179,12 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
   }
   if (last("target")?.endsWith(".json")) return here("unusual-sysroot");
 
-  const depInfo = emits.includes("dep-info")
-    ? join(outDir, `${crateName}${codegenOf("extra-filename") ?? ""}.d`)
-    : undefined;
+  if (!emits.includes("dep-info")) return here("no-dep-info");
+  const depInfo = join(outDir, `${crateName}${codegenOf("extra-filename") ?? ""}.d`);
   const outputs = [
     ...(emits.includes("link") ? [`${stem}.rlib`] : []),
     ...(emits.includes("metadata") ? [`${stem}.rmeta`] : []),
-    ...(depInfo === undefined ? [] : [depInfo]),
+    depInfo,
   ];
   const incremental = codegenOf("incremental");
   return {

@@ -13,8 +13,14 @@ import type { RustUnit } from "./rustc-args.ts";
 export interface Dependencies {
   /** Remembers what the unit that writes `<stem>.{rlib,rmeta,so}` was given. */
   learn(stem: string, externs: readonly string[]): void;
+  closure(unit: RustUnit): Promise<Closure>;
+}
+
+export interface Closure {
   /** Every library file the unit may load, sorted. */
-  closure(unit: RustUnit): Promise<readonly string[]>;
+  readonly files: readonly string[];
+  /** Whether the unit loads all of them; else some only lie where it looks. */
+  readonly exact: boolean;
 }
 
 const unitsMax = 20_000;
@@ -27,6 +33,7 @@ export function createDependencies(disk: Disk): Dependencies {
       const files = new Set<string>(unit.externs);
       const open = [...unit.externs];
       const seen = new Set<string>();
+      let exact = true;
       for (;;) {
         const path = open.pop();
         if (path === undefined) break;
@@ -38,9 +45,12 @@ export function createDependencies(disk: Disk): Dependencies {
         if (path.endsWith(".so")) continue;
         const externs = known.get(stem);
         if (externs !== undefined) open.push(...externs);
-        else for (const file of await wholeFolder(disk, unit)) files.add(file);
+        else if (exact) {
+          exact = false;
+          for (const file of await wholeFolder(disk, unit)) files.add(file);
+        }
       }
-      return [...files].sort();
+      return { files: [...files].sort(), exact };
     },
   };
 }

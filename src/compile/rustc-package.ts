@@ -1,79 +1,108 @@
 /**
  * The files that a Rust unit's sources may name: everything in its package and in `OUT_DIR`, less
- * what builds and version control leave there.
+ * other packages and what builds and version control leave there.
+ *
+ * It looks at names and sizes only.
  */
-import { dirname, join } from "node:path";
-import { createRecentMap } from "../base/bounded.ts";
-import { textOf } from "../base/bytes.ts";
-import type { Disk, FileStat } from "../host/host.ts";
+import { basename, dirname, join, relative } from "node:path";
+import type { Disk } from "../host/host.ts";
+
+export interface PackageQuery {
+  /** The package's folder and `OUT_DIR`; none for a unit that Cargo did not start. */
+  readonly folders: readonly string[];
+  readonly source: string;
+  /** Where the package's workspace is looked for: files in it and down to the package count. */
+  readonly cwd: string;
+  /** Whether a macro may look at such files: see `rustc-macros.ts`. */
+  readonly macros: boolean;
+}
 
 export interface PackageFiles {
-  readonly paths: readonly string[];
-  /** Names that `env!` or `option_env!` is given in the sources. */
-  readonly variables: ReadonlySet<string>;
+  /** Up to `smallMaxBytes`. */
+  readonly small: readonly string[];
+  readonly large: readonly string[];
 }
 
 const filesMax = 5000;
 const bytesMax = 128 * 1024 * 1024;
-const sourceMaxBytes = 1024 * 1024;
+const smallMaxBytes = 1024 * 1024;
 
-/** Folders that hold what is made, not what it is made from. */
-const skipped = new Set(["target", ".git", ".hg", ".svn", "node_modules"]);
+/** Folders that hold what is kept, not what is made from it. */
+const skipped = new Set([".git", ".hg", ".svn", ".jj", "node_modules"]);
 
 /** Undefined when there is more than an action should carry. */
 export async function readPackage(
   disk: Disk,
-  variablesIn: Variables,
-  folders: readonly string[],
-  source: string,
+  { folders, source, cwd, macros }: PackageQuery,
 ): Promise<PackageFiles | undefined> {
-  const paths = new Set<string>();
-  const variables = new Set<string>();
-  let room = bytesMax;
+  const found = { small: [] as string[], large: [] as string[] };
   const open = [...(folders.length === 0 ? [dirname(source)] : folders)];
   const roots = new Set(open);
+  const seen = new Set<string>();
+  let room = { files: filesMax, bytes: bytesMax };
+
+  function add(path: string, sizeBytes: number): void {
+    room = { files: room.files - 1, bytes: room.bytes - sizeBytes };
+    (sizeBytes <= smallMaxBytes ? found.small : found.large).push(path);
+  }
+
   for (;;) {
     const folder = open.pop();
     if (folder === undefined) break;
-    for (const { name, kind } of (await disk.list(folder)) ?? []) {
+    const children = (await disk.list(folder)) ?? [];
+    const names = new Set(children.map(({ name }) => name));
+    const isOther = names.has("Cargo.toml") && !contains(folder, source);
+    // The mark of folders that hold nothing but what can be made again: Cargo's `target`.
+    if (!roots.has(folder) && (isOther || names.has("CACHEDIR.TAG"))) continue;
+    for (const { name, kind } of children) {
       const path = join(folder, name);
-      if (kind === "directory") {
-        if (!skipped.has(name) && !roots.has(path)) open.push(path);
-        continue;
+      // Sockets and the like; and a link may lead anywhere, also nowhere.
+      const stat = kind === "other" ? undefined : disk.statFollowNow(path);
+      if (stat?.kind === "file") add(path, stat.sizeBytes);
+      if (room.files < 0 || room.bytes < 0) return undefined;
+      if (stat?.kind !== "directory" || skipped.has(name) || roots.has(path)) continue;
+      // Links can go round in circles.
+      if (kind === "symlink") {
+        const real = (await disk.realPath(path)) ?? path;
+        if (seen.has(real) || contains(real, folder)) continue;
+        seen.add(real);
       }
-      if (kind === "other") continue;
-      const stat = disk.statFollowNow(path);
-      // A link that leads nowhere, or to a folder, is not followed.
-      if (stat?.kind !== "file") continue;
-      room -= stat.sizeBytes;
-      paths.add(path);
-      if (paths.size > filesMax || room < 0) return undefined;
-      if (name.endsWith(".rs"))
-        for (const variable of variablesIn(path, stat)) variables.add(variable);
+      open.push(path);
     }
   }
-  return { paths: [...paths], variables };
+  if (macros) for (const folder of foldersAbove(folders[0], cwd)) await addPlain(disk, folder, add);
+  return room.files < 0 || room.bytes < 0 ? undefined : found;
 }
 
-/** The variables that one source file names. */
-export type Variables = (path: string, stat: FileStat) => readonly string[];
+/** The folders above a package up to its workspace's. */
+function foldersAbove(folder: string | undefined, cwd: string): readonly string[] {
+  const above: string[] = [];
+  if (folder === undefined || folder === cwd || !contains(cwd, folder)) return above;
+  for (let at = dirname(folder); ; at = dirname(at)) {
+    above.push(at);
+    if (at === cwd) return above;
+  }
+}
 
-/** A hint, not a proof: what it misses is found out by `checkEnvironment` afterwards. */
-export function createVariables(disk: Disk): Variables {
-  const known = createRecentMap<
-    string,
-    { readonly stamp: string; readonly names: readonly string[] }
-  >(50_000);
-  return (path, stat) => {
-    if (stat.sizeBytes > sourceMaxBytes) return [];
-    const stamp = `${stat.sizeBytes} ${stat.mtimeNs} ${stat.ctimeNs} ${stat.inode}`;
-    const before = known.get(path);
-    if (before?.stamp === stamp) return before.names;
-    const text = textOf(disk.readNow(path));
-    const names = [...text.matchAll(/\b(?:option_)?env!\s*[({[]\s*"([^"]+)"/g)].flatMap(
-      ([, name]) => name ?? [],
-    );
-    known.set(path, { stamp, names });
-    return names;
-  };
+/** Manifests, lock and settings files; not what is hidden, which is nobody else's business. */
+async function addPlain(
+  disk: Disk,
+  folder: string,
+  add: (path: string, sizeBytes: number) => void,
+): Promise<void> {
+  for (const { name, kind } of (await disk.list(folder)) ?? []) {
+    if (kind !== "file" || name.startsWith(".")) continue;
+    const sizeBytes = disk.statNow(join(folder, name))?.sizeBytes;
+    if (sizeBytes !== undefined && sizeBytes <= smallMaxBytes) add(join(folder, name), sizeBytes);
+  }
+}
+
+function contains(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way !== ".." && !way.startsWith("../");
+}
+
+/** Whether a file holds Rust source text. */
+export function isRust(path: string): boolean {
+  return basename(path).endsWith(".rs");
 }

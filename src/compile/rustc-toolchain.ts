@@ -1,25 +1,28 @@
 /**
- * The parts of a Rust toolchain that compiling a library needs: rustc, its shared libraries, the
- * standard library's metadata, and the system libraries under all of them.
+ * The parts of a Rust toolchain that compiling a library needs: rustc, the shared libraries it is
+ * made of, and the standard library's metadata.
  *
- * The linker and the standard library's object code are left out: what links stays here.
+ * The linker and the standard library's object code are left out: what links stays here. A
+ * toolchain holds for as long as every one of its files is what it was.
  */
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { createRecentMap } from "../base/bounded.ts";
 import { textOf } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import type { Disk, Processes } from "../host/host.ts";
-import { type InputFiles, mergeEntries } from "./inputs.ts";
+import { type FoundInputs, type InputFiles, mergeEntries } from "./inputs.ts";
 
 export interface RustToolchain {
   /** The real compiler, not rustup's stand-in. */
   readonly rustc: string;
   readonly entries: readonly TreeEntry[];
+  /** Paths of the shared libraries that rustc loads. */
+  readonly libraries: readonly string[];
 }
 
 export interface RustToolchains {
-  /** Code "unsupported" when the compiler does not answer or has no such target. */
+  /** Code "unsupported" when the compiler does not answer, is a script or lacks the target. */
   find(
     compiler: string,
     cwd: string,
@@ -45,24 +48,49 @@ interface Sysroot {
   readonly host: string;
 }
 
+interface Kept {
+  readonly toolchain: RustToolchain;
+  readonly inputs: FoundInputs;
+  /** Folders whose contents were all taken, and how they looked. */
+  readonly folders: readonly { readonly path: string; readonly stamp: string }[];
+}
+
+type Env = Readonly<Record<string, string>>;
+
+const askMaxMs = 30_000;
+
 export function createRustToolchains(deps: RustToolchainDeps): RustToolchains {
   const { disk } = deps;
   const sysroots = createRecentMap<string, Promise<Sysroot>>(64);
-  const toolchains = createRecentMap<string, Promise<RustToolchain>>(16);
+  const toolchains = createRecentMap<string, Promise<Kept>>(16);
+  const holds = ({ inputs, folders }: Kept): boolean =>
+    folders.every(({ path, stamp }) => stampOf(disk, path) === stamp) && inputs.stillHolds();
   return {
     async find(compiler, cwd, env, target, signal) {
-      // rustup picks the toolchain by these, so its answer holds for the same ones only.
-      const asked = [compiler, stampOf(disk, compiler), cwd, env.RUSTUP_TOOLCHAIN ?? ""].join("\0");
-      const sysroot = await remember(sysroots, asked, () =>
-        askSysroot(deps, compiler, cwd, env, signal),
+      signal.throwIfAborted();
+      const asked = [
+        compiler,
+        stampOf(disk, compiler),
+        ...(await choice(disk, compiler, cwd, env)),
+      ];
+      const sysroot = await remember(sysroots, asked.join("\0"), () =>
+        askSysroot(deps, compiler, cwd, env),
       );
-      const rustc = join(sysroot.path, "bin", "rustc");
-      const key = [rustc, stampOf(disk, rustc), target ?? ""].join("\0");
-      return remember(toolchains, key, () => gather(deps, rustc, sysroot, target, signal));
+      const key = [sysroot.path, target ?? ""].join("\0");
+      const before = toolchains.get(key);
+      const kept = await before?.catch(() => undefined);
+      if (kept !== undefined && holds(kept)) return kept.toolchain;
+      // Unless somebody else has noticed meanwhile.
+      if (toolchains.get(key) === before) toolchains.delete(key);
+      return (await remember(toolchains, key, () => gather(deps, sysroot, target))).toolchain;
     },
   };
 }
 
+/**
+ * Several units ask at once, and the answer is for all of them: no single one cancels it, and a
+ * failure is not remembered.
+ */
 async function remember<T>(
   map: {
     get(key: string): Promise<T> | undefined;
@@ -77,9 +105,32 @@ async function remember<T>(
   try {
     return await made;
   } catch (error) {
-    map.delete(key);
+    if (map.get(key) === made) map.delete(key);
     throw error;
   }
+}
+
+/** Whatever rustup's stand-in for a compiler decides by. Cargo fixes the choice for its children. */
+async function choice(
+  disk: Disk,
+  compiler: string,
+  cwd: string,
+  env: Env,
+): Promise<readonly string[]> {
+  const home = env.RUSTUP_HOME ?? join(env.HOME ?? "/", ".rustup");
+  const fixed = env.RUSTUP_TOOLCHAIN;
+  if (fixed !== undefined) return [home, fixed, stampOf(disk, join(home, "toolchains", fixed))];
+  if (!(await isStandIn(disk, compiler))) return [];
+  const files = [join(home, "settings.toml")];
+  for (let folder = cwd; ; folder = dirname(folder)) {
+    files.push(join(folder, "rust-toolchain"), join(folder, "rust-toolchain.toml"));
+    if (folder === dirname(folder)) break;
+  }
+  return [cwd, home, ...files.map((path) => stampOf(disk, path))];
+}
+
+async function isStandIn(disk: Disk, compiler: string): Promise<boolean> {
+  return basename((await disk.realPath(compiler)) ?? "") === "rustup";
 }
 
 function stampOf(disk: Disk, path: string): string {
@@ -90,11 +141,10 @@ function stampOf(disk: Disk, path: string): string {
 }
 
 async function askSysroot(
-  { processes }: RustToolchainDeps,
+  { disk, processes }: RustToolchainDeps,
   compiler: string,
   cwd: string,
-  env: Readonly<Record<string, string>>,
-  signal: AbortSignal,
+  env: Env,
 ): Promise<Sysroot> {
   const ask = async (...args: string[]): Promise<string> => {
     const { exitCode, stdout, stderr } = await processes.run(
@@ -102,50 +152,58 @@ async function askSysroot(
         argv: [compiler, ...args],
         env: { ...env, MESH_INSIDE: "1" },
         cwd,
-        timeoutMs: 10_000,
+        timeoutMs: askMaxMs,
         outputMaxBytes: 64 * 1024,
       },
-      signal,
+      new AbortController().signal,
     );
     if (exitCode === 0) return textOf(stdout);
     throw new MeshError("unsupported", `${compiler} ${args.join(" ")}: ${textOf(stderr).trim()}`);
   };
-  const [path, version] = await Promise.all([ask("--print", "sysroot"), ask("-vV")]);
+  const [answer, version] = await Promise.all([ask("--print", "sysroot"), ask("-vV")]);
+  const path = answer.trim();
   const host = /^host: (.+)$/m.exec(version)?.[1];
   if (host === undefined) throw new MeshError("unsupported", `${compiler} -vV names no host`);
-  return { path: path.trim(), host };
+  const rustc = join(path, "bin", "rustc");
+  const isRustc = (await disk.realPath(compiler)) === (await disk.realPath(rustc));
+  // Something else of that name may add arguments or variables that nobody here would know of.
+  if (!isRustc && !(await isStandIn(disk, compiler)))
+    throw new MeshError("unsupported", `${compiler} is not ${rustc}, but stands in for it`);
+  return { path, host };
 }
 
 async function gather(
   { disk, files, elfClosure }: RustToolchainDeps,
-  rustc: string,
   sysroot: Sysroot,
   target: string | undefined,
-  signal: AbortSignal,
-): Promise<RustToolchain> {
-  const libraries = await sharedLibraries(disk, join(sysroot.path, "lib"));
+): Promise<Kept> {
+  const rustc = join(sysroot.path, "bin", "rustc");
+  const folders: Kept["folders"][number][] = [];
   const standard: string[] = [];
   for (const triple of new Set([sysroot.host, target ?? sysroot.host])) {
-    const folder = join(sysroot.path, "lib", "rustlib", triple, "lib");
-    const found = await metadata(disk, folder);
-    if (found.length === 0) {
-      throw new MeshError("unsupported", `no standard library for ${triple} in ${dirname(folder)}`);
-    }
+    const path = join(sysroot.path, "lib", "rustlib", triple, "lib");
+    folders.push({ path, stamp: stampOf(disk, path) });
+    const found = await metadata(disk, path);
+    if (found.length === 0)
+      throw new MeshError("unsupported", `no standard library for ${triple} in ${path}`);
     standard.push(...found);
   }
-  const own = await files.entries([rustc, ...libraries, ...standard]);
-  const system = await elfClosure([rustc, ...libraries], signal);
-  return { rustc, entries: mergeEntries(own.entries, system) };
-}
-
-async function sharedLibraries(disk: Disk, folder: string): Promise<readonly string[]> {
-  const names = (await disk.list(folder)) ?? [];
-  return names.flatMap(({ name, kind }) =>
-    kind !== "directory" && /\.so(\.|$)/.test(name) ? [join(folder, name)] : [],
+  const system = await elfClosure([rustc], new AbortController().signal);
+  const loaded = system.flatMap(({ kind, path }) => (kind === "file" ? path : []));
+  const inputs = await files.find({ files: [rustc, ...standard, ...loaded] });
+  if (inputs.missing.length > 0)
+    throw new MeshError("io", `${inputs.missing[0]} has gone while it was looked at`);
+  const libraries = system.flatMap(({ kind, path }) =>
+    kind !== "directory" && /\.so(\.|$)/.test(basename(path)) ? path : [],
   );
+  const entries = mergeEntries(inputs.entries, system);
+  return { toolchain: { rustc, entries, libraries }, inputs, folders };
 }
 
-/** The standard library as a library's compile sees it: metadata where there is some, else all. */
+/**
+ * The standard library as a library's compile sees it: metadata where there is some, else all.
+ * Sanitizer runtimes (`.a`) are for linking.
+ */
 async function metadata(disk: Disk, folder: string): Promise<readonly string[]> {
   const names = ((await disk.list(folder)) ?? []).map(({ name }) => name);
   const all = new Set(names);

@@ -2,30 +2,35 @@
  * The rustc planner: what one unit of a Cargo build may read, and the action that compiles it.
  *
  * 1. Read the command line (`rustc-args.ts`). What links, queries or surprises stays here.
- * 2. Inputs are over-approximated rather than asked for: the package's folder, `OUT_DIR`, the
- *    dependencies that earlier units of this build were seen to have, and the compiler itself.
- *    A file that was needed and not there fails the remote run, and one run here decides.
+ * 2. Inputs are over-approximated rather than asked for: the package's folder, `OUT_DIR`, what an
+ *    earlier compile of the unit read, the dependencies that earlier units of this build were seen
+ *    to have, and the compiler itself. A file that was needed and not there fails the remote run,
+ *    and one run here decides.
  * 3. Environment: what Cargo sets and what the sources name; everything, when a proc-macro may
- *    look for itself.
+ *    look for itself. Macros that could look further than that keep their users here.
  * 4. Afterwards the dependency file tells which variables were really read; if one of them is not
  *    what it is here, the answer is refused.
  */
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { ActionSpec } from "../action/action.ts";
 import { textOf } from "../base/bytes.ts";
-import { MeshError } from "../base/errors.ts";
+import { isMeshError, MeshError } from "../base/errors.ts";
 import type { Clock, Disk } from "../host/host.ts";
-import { type InputFiles, mergeEntries } from "./inputs.ts";
+import { type FoundInputs, type InputFiles, mergeEntries } from "./inputs.ts";
 import type { Invocation, LocalPlan, Plan, Planner } from "./plan.ts";
 import { parseRustc, type RustUnit } from "./rustc-args.ts";
-import { createDependencies } from "./rustc-dependencies.ts";
+import { type Closure, createDependencies } from "./rustc-dependencies.ts";
+import { checkEnvironment, sourcesIn } from "./rustc-depinfo.ts";
 import {
-  createVariables,
-  type PackageFiles,
-  readPackage,
-  type Variables,
-} from "./rustc-package.ts";
-import type { RustToolchains } from "./rustc-toolchain.ts";
+  createSources,
+  environmentOf,
+  forbiddenIn,
+  type Sources,
+  secretsIn,
+} from "./rustc-environment.ts";
+import { createMacros, type Macros } from "./rustc-macros.ts";
+import { isRust, readPackage } from "./rustc-package.ts";
+import type { RustToolchain, RustToolchains } from "./rustc-toolchain.ts";
 
 export interface RustcDeps {
   readonly disk: Disk;
@@ -40,22 +45,47 @@ export interface RustcOptions {
   readonly timeoutMs: number;
 }
 
+interface Parts extends RustcDeps, RustcOptions {
+  readonly sources: Sources;
+  readonly macros: Macros;
+}
+
+/** A unit, and what was found out about it on the way. */
+interface Request {
+  readonly unit: RustUnit;
+  readonly invocation: Invocation;
+  readonly toolchain: RustToolchain;
+  readonly libraries: Closure;
+}
+
 export function createRustcPlanner(deps: RustcDeps, options: RustcOptions): Planner {
-  const dependencies = createDependencies(deps.disk);
-  const variables = createVariables(deps.disk);
+  const { disk } = deps;
+  const dependencies = createDependencies(disk);
+  const parts = {
+    ...{ ...deps, ...options },
+    ...{ sources: createSources(disk), macros: createMacros(disk) },
+  };
   return async (invocation, signal) => {
-    const parsed = parseRustc(invocation.args, invocation.cwd);
+    const { args, cwd, env, compiler } = invocation;
+    const parsed = parseRustc(args, cwd);
     if (parsed.at === "here") {
       if (parsed.stem !== undefined) dependencies.learn(parsed.stem, parsed.externs);
       return stays(parsed.reason, parsed.crateName);
     }
     const { unit } = parsed;
     dependencies.learn(unit.stem, unit.externs);
-    if (unit.incremental !== undefined && (await hasState(deps.disk, unit))) {
+    const forbidden = forbiddenIn(env);
+    if (forbidden !== undefined) return stays(`environment ${forbidden}`, unit.crateName);
+    if (unit.incremental !== undefined && (await hasState(disk, unit)))
       return stays("incremental", unit.crateName);
+    try {
+      const toolchain = await deps.toolchains.find(compiler, cwd, env, unit.target, signal);
+      const libraries = await dependencies.closure(unit);
+      return await plan(parts, { unit, invocation, toolchain, libraries });
+    } catch (error) {
+      if (!isMeshError(error, "unsupported")) throw error;
+      return stays("unsupported-toolchain", unit.crateName);
     }
-    const libraries = await dependencies.closure(unit);
-    return plan(deps, options, variables, libraries, invocation, unit, signal);
   };
 }
 
@@ -64,32 +94,32 @@ function stays(reason: string, crateName: string): LocalPlan {
   return { at: "here", reason, kind, label: crateName === "" ? "rustc" : crateName };
 }
 
-async function plan(
-  { disk, files, toolchains }: RustcDeps,
-  { platform, timeoutMs }: RustcOptions,
-  variables: Variables,
-  libraries: readonly string[],
-  { compiler, cwd, env }: Invocation,
-  unit: RustUnit,
-  signal: AbortSignal,
-): Promise<Plan> {
-  const toolchain = await toolchains.find(compiler, cwd, env, unit.target, signal);
-  const manifestDir = env.CARGO_MANIFEST_DIR;
-  const folders = [manifestDir, env.OUT_DIR].filter((folder) => folder !== undefined);
-  const found = await readPackage(disk, variables, folders, unit.source);
-  if (found === undefined) return stays("package-too-large", unit.crateName);
-  const { entries, missing } = await files.entries([...found.paths, unit.source, ...libraries]);
-  if (missing.length > 0) return stays("input-vanished", unit.crateName);
+async function plan(parts: Parts, request: Request): Promise<Plan> {
+  const { unit, invocation, toolchain, libraries } = request;
+  const { cwd, env } = invocation;
+  const found = await findInputs(parts, request);
+  if (typeof found === "string") return stays(found, unit.crateName);
+  const { inputs, variables, mentioned } = found;
+  if (isShadowed(parts.disk, toolchain, env.LD_LIBRARY_PATH))
+    return stays("environment LD_LIBRARY_PATH", unit.crateName);
 
-  const macros = libraries.some((path) => path.endsWith(".so"));
+  const secrets = secretsIn(env);
+  const refused = await refusedMacros(parts, request, inputs, secrets);
+  const [reason] = refused.values();
+  if (reason !== undefined && libraries.exact) return stays(reason, unit.crateName);
+  const macros = libraries.files.filter(isMacro).length > refused.size;
+  if (secrets.some((name) => variables.has(name) || (macros && mentioned.has(name))))
+    return stays("reads-secret", unit.crateName);
+  // Without them the compiler says that it misses one, if the unit does use it.
+  const entries = inputs.entries.filter(({ path }) => !refused.has(path));
   const spec: ActionSpec = {
     argv: [toolchain.rustc, ...remoteArgs(unit)],
-    env: environment(env, found, macros),
+    env: environmentOf(env, variables, macros),
     cwd,
     outputPaths: unit.outputs,
-    inputs: mergeEntries(toolchain.entries, entries, [{ kind: "directory", path: cwd }]),
-    platform: { platform, stream: "stderr" },
-    timeoutMs,
+    inputs: mergeEntries(toolchain.entries, entries),
+    platform: { platform: parts.platform },
+    timeoutMs: parts.timeoutMs,
   };
   return {
     at: "anywhere",
@@ -97,12 +127,88 @@ async function plan(
     label: unit.crateName,
     spec,
     check: async (read) => {
-      if (unit.depInfo === undefined) return;
       const bytes = await read(unit.depInfo);
       if (bytes === undefined) throw new MeshError("refused", "the dependency file is missing");
       checkEnvironment(textOf(bytes), env);
     },
   };
+}
+
+const isMacro = (path: string): boolean => path.endsWith(".so");
+
+/** Macros that must not run elsewhere: canonical path to why. */
+async function refusedMacros(
+  { macros }: Parts,
+  { toolchain, libraries }: Request,
+  inputs: FoundInputs,
+  secrets: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const names = new Set(toolchain.libraries.map((path) => basename(path)));
+  const refused = new Map<string, string>();
+  for (const path of libraries.files.filter(isMacro)) {
+    const node = inputs.nodes.get(path);
+    const reason = node && (await macros.whyHere(node, names, secrets));
+    if (reason !== undefined) refused.set(node?.path ?? path, reason);
+  }
+  return refused;
+}
+
+interface UnitInputs {
+  readonly inputs: FoundInputs;
+  /** What the sources give to `env!`, and what else in them could name a variable. */
+  readonly variables: ReadonlySet<string>;
+  readonly mentioned: ReadonlySet<string>;
+}
+
+/** A text is the reason to stay here. */
+async function findInputs(
+  { disk, files, sources }: Parts,
+  { unit, invocation, libraries }: Request,
+): Promise<UnitInputs | string> {
+  const { cwd, env } = invocation;
+  const macros = libraries.files.some(isMacro);
+  const { CARGO_MANIFEST_DIR, OUT_DIR } = env;
+  const folders = [CARGO_MANIFEST_DIR, OUT_DIR].filter((folder) => folder !== undefined);
+  const found = await readPackage(disk, { folders, source: unit.source, cwd, macros });
+  if (found === undefined) return "package-too-large";
+  const inputs = await files.find({
+    files: [...found.large, ...(await readBefore(disk, unit, cwd)), ...libraries.files],
+    smallFiles: [unit.source, ...found.small],
+    folders: [cwd, unit.outDir, ...folders],
+    onBytes: (node, bytes) => {
+      if (isRust(node.path)) sources.onBytes(node, bytes);
+    },
+  });
+  if (inputs.missing.length > 0) return "input-vanished";
+  const variables = new Set<string>();
+  const mentioned = new Set<string>();
+  for (const [path, node] of inputs.nodes) {
+    if (!isRust(path)) continue;
+    const names = sources.namesIn(node);
+    for (const name of names.variables) variables.add(name);
+    for (const name of names.others) mentioned.add(name);
+  }
+  return { inputs, variables, mentioned };
+}
+
+/** What the unit read last time, wherever that lies, as far as it is still there. */
+async function readBefore(disk: Disk, { depInfo }: RustUnit, cwd: string): Promise<string[]> {
+  if (disk.statFollowNow(depInfo)?.kind !== "file") return [];
+  const sources = sourcesIn(textOf(await disk.read(depInfo)), cwd);
+  return sources.filter((path) => disk.statFollowNow(path)?.kind === "file");
+}
+
+/** Whether the loader here would find another library under the name of one of the compiler's. */
+function isShadowed(disk: Disk, { libraries }: RustToolchain, path: string | undefined): boolean {
+  const folders = new Set(path?.split(":").filter((folder) => folder.startsWith("/")));
+  for (const library of libraries) {
+    for (const folder of folders) {
+      if (folder === dirname(library)) continue;
+      const there = disk.statFollowNow(join(folder, basename(library)));
+      if (there !== undefined && there.inode !== disk.statFollowNow(library)?.inode) return true;
+    }
+  }
+  return false;
 }
 
 /** The folder of incremental state is this node's own; elsewhere a scratch one has the same effect. */
@@ -125,45 +231,4 @@ async function hasState(disk: Disk, { incremental, crateName }: RustUnit): Promi
     }
   }
   return false;
-}
-
-/** Set by Cargo for its own purposes, or naming this machine only: no compile depends on them. */
-const neverSent =
-  /^(CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|NUM_JOBS|MESH_.*|SSH_.*|DISPLAY|_|OLDPWD|SHLVL)$/;
-
-/** Names that commonly hold credentials: not for other people's machines. */
-const secret = /TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|AUTH/i;
-
-/** What every compile may see. */
-const always =
-  /^(CARGO|CARGO_.*|OUT_DIR|RUST_.*|RUSTC_.*|LANG|LANGUAGE|LC_.*|SOURCE_DATE_EPOCH|TARGET|HOST|PROFILE)$/;
-
-function environment(
-  env: Readonly<Record<string, string>>,
-  found: PackageFiles,
-  macros: boolean,
-): Record<string, string> {
-  const sent: Record<string, string> = {};
-  for (const [name, value] of Object.entries(env)) {
-    if (neverSent.test(name) || secret.test(name)) continue;
-    if (macros || always.test(name) || found.variables.has(name)) sent[name] = value;
-  }
-  return sent;
-}
-
-/**
- * Compares what the compiler says it read with what is set here. rustc writes one line for each
- * variable that `env!` or `option_env!` looked at: `# env-dep:NAME` when it was unset, else
- * `# env-dep:NAME=value` with backslash, newline and carriage return escaped.
- */
-export function checkEnvironment(depInfo: string, env: Readonly<Record<string, string>>): void {
-  for (const [, name, , escaped] of depInfo.matchAll(/^# env-dep:([^=\n]+)(=(.*))?$/gm)) {
-    if (name === undefined) continue;
-    const value = escaped?.replace(/\\([\\nr])/g, (_, c: string) =>
-      c === "n" ? "\n" : c === "r" ? "\r" : "\\",
-    );
-    if (env[name] !== value) {
-      throw new MeshError("refused", `the unit reads ${name}, which is set differently there`);
-    }
-  }
 }

@@ -75,12 +75,13 @@ export function createStage(): Stage {
     },
     run(spec) {
       const root = join(folder, `root-${runs++}`);
-      for (const path of ["/tmp", "/proc", "/dev", spec.cwd])
-        mkdirSync(join(root, path), { recursive: true });
+      mkdirSync(root, { recursive: true });
       // Links first: a folder that should have been one would hide them.
       const links = spec.inputs.filter(({ kind }) => kind === "symlink");
       for (const entry of links) place(root, entry);
       for (const entry of spec.inputs) if (entry.kind !== "symlink") place(root, entry);
+      for (const path of ["/tmp", "/proc", "/dev"])
+        mkdirSync(join(root, path), { recursive: true });
       const env = Object.entries(spec.env).flatMap(([name, value]) => ["--setenv", name, value]);
       const walls = ["--unshare-all", "--die-with-parent", "--bind", root, "/"];
       const ran = spawnSync(

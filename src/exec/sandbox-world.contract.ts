@@ -50,6 +50,10 @@ export interface Ran extends ActionOutcome {
   readonly err: string;
 }
 
+export type GetWorld = () => World;
+/** Makes an action that runs a shell script, with the programs such scripts use. */
+export type Scripted = (script: string, more?: Partial<ActionSpec>) => ActionSpec;
+
 export const never: AbortSignal = new AbortController().signal;
 
 export async function createWorld(

@@ -137,3 +137,13 @@ function tryMount(): boolean {
     fs.rmdirSync(root);
   }
 }
+
+test.skipIf(process.platform !== "linux")(
+  "a folder that cannot be made is refused, not tried for ever",
+  async () => {
+    await expect(createDisk().makeDirectory("/proc/mesh-node/x")).rejects.toMatchObject({
+      code: "io",
+      message: expect.stringContaining("ENOENT"),
+    });
+  },
+);

@@ -38,6 +38,7 @@ const call = {
   fsync: promisify(fs.fsync),
   fchmod: promisify(fs.fchmod),
   lstat: promisify(fs.lstat),
+  stat: promisify(fs.stat),
   rename: promisify(fs.rename),
   unlink: promisify(fs.unlink),
   link: promisify(fs.link),
@@ -116,8 +117,7 @@ function createNaming(): Pick<
   "makeDirectory" | "remove" | "rename" | "link" | "symlink" | "readLink" | "chmod" | "touch"
 > {
   return {
-    makeDirectory: (path) =>
-      failing("make folder", path, async () => void (await call.mkdir(path, { recursive: true }))),
+    makeDirectory: (path) => failing("make folder", path, () => makeFolder(path)),
     remove: (path) => failing("remove", path, () => removeAll(path)),
     rename: (from, to) => failing("rename to", to, () => call.rename(from, to)),
     link: (from, to) => failing("link", to, () => call.link(from, to)),
@@ -315,4 +315,28 @@ function createTurns(max: number): Turns {
       }
     },
   };
+}
+
+/**
+ * Not `mkdir` with `recursive`: where a parent is there and still answers ENOENT, as in /proc,
+ * Node 24 tries again for ever, at full speed.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await call.mkdir(path);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error)) throw error;
+    if (error.code === "EEXIST" && (await call.stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (error.code !== "ENOENT" || parent === path) throw error;
+    if (
+      await call.stat(parent).then(
+        () => true,
+        () => false,
+      )
+    )
+      throw error;
+    await makeFolder(parent);
+    await makeFolder(path);
+  }
 }

@@ -48,7 +48,13 @@ beforeEach(() => {
 });
 
 afterEach(async () => {
-  for (const { node } of workers) await node.stop();
+  let stopped = false;
+  const stopping = Promise.all(workers.map(({ node }) => node.stop()));
+  void stopping.finally(() => {
+    stopped = true;
+  });
+  while (!stopped) await clock.advance(100);
+  await stopping;
 });
 
 async function work(number: number, bootstrap: readonly string[] = []): Promise<Worker> {

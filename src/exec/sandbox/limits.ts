@@ -130,7 +130,10 @@ export function createLimits(
     },
     takeGroup: async (signal) => {
       signal.throwIfAborted();
-      return idle.pop() ?? (await make());
+      for (let group = idle.pop(); group !== undefined; group = idle.pop())
+        // Somebody may have tidied up while it was empty.
+        if (group.joinPaths.every((path) => disk.statNow(path) !== undefined)) return group;
+      return make();
     },
     giveBack: (group) => void idle.push(group),
     kind: () => kind,

@@ -1,0 +1,155 @@
+/**
+ * CPU time that handing one C++ compile to a peer takes from the machine that builds: its node's,
+ * and the shim's. Against the preprocessor (what a client that sends preprocessed text pays) and
+ * against `g++ -M` (what one that asks the compiler for the headers pays) on the same files.
+ *
+ * Everything is stolen: the building node has one slot, and a compiler that waits for its stdin
+ * holds it. The thieves run on the same machine; their CPU time is not counted.
+ */
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import {
+  createWorld,
+  type LiveNode,
+  startMesh,
+  until,
+  type World,
+} from "../../chaos-tests/live/nodes.ts";
+import { atMost, type Bench, medianOf, rowOf } from "../bench.ts";
+import { cpuOfTreeMs, timed } from "../command.ts";
+import { answeredCase, measureShim } from "../micro/shim.ts";
+import { cxxProject, type Project } from "../projects.ts";
+
+const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const runsDefault = 4;
+const nodeCount = 3;
+const jobs = 6;
+const cxxFiles = 20;
+const shimRounds = 5;
+const cpuMaxMs = 10;
+/** A task that must run here waits for a slot that is never free: rather an error than for ever. */
+const buildMaxMs = 120_000;
+
+export const clientCpu: Bench = {
+  name: "client-cpu",
+  about: "the building machine's CPU time per C++ file handed to a peer, against g++ -E and g++ -M",
+  async run({ runs = runsDefault, say, signal }) {
+    const world = await createWorld();
+    try {
+      const project = await cxxProject(world.folder, "-O0", cxxFiles, signal);
+      const [owner] = await startMesh(world, nodeCount);
+      if (owner === undefined) throw new Error("no node");
+      const release = await holdSlot(world, owner);
+      try {
+        const preprocessed: number[] = [];
+        const listed: number[] = [];
+        const nodes: number[] = [];
+        const commands: number[] = [];
+        for (let run = 0; run <= runs; run += 1) {
+          const files = project.sources.length;
+          preprocessed.push((await compilerCpuMs(project, "-E", signal)) / files);
+          listed.push((await compilerCpuMs(project, "-M", signal)) / files);
+          const build = await stolenBuild(world, owner, project, signal);
+          nodes.push(build.nodeCpuMs / build.stolen);
+          commands.push(build.commandCpuMs);
+          say(`build ${run + 1} of ${runs + 1}: ${build.stolen} of ${files} stolen`);
+        }
+        const shims = await measureShim(shimRounds, signal);
+        const shim = rowOf(
+          "shim",
+          "ms/file",
+          shims.find(({ name }) => name === answeredCase)?.cpuMs ?? [],
+        );
+        const [first = 0, ...later] = nodes;
+        const expansion = rowOf("g++ -E", "ms/file", preprocessed);
+        return {
+          rows: [
+            expansion,
+            rowOf("g++ -M", "ms/file", listed, expansion),
+            rowOf("node, first build after its start", "ms/file", [first], expansion),
+            rowOf("node, later builds", "ms/file", later, expansion),
+            shim,
+            rowOf("mesh, make and all shims", "ms/build", commands),
+          ],
+          checks: [
+            atMost(
+              "client CPU per file, later builds",
+              medianOf(later) + shim.median,
+              cpuMaxMs,
+              "ms",
+            ),
+            atMost("client CPU per file, first build", first + shim.median, cpuMaxMs, "ms"),
+          ],
+          notes: [
+            `${project.name}; the first build hashes the compiler and every header once`,
+            "the kernel counts a node's CPU time in steps of 10 ms a build",
+          ],
+        };
+      } finally {
+        await release();
+      }
+    } finally {
+      await world.close();
+    }
+  },
+};
+
+/** Takes the node's only slot with a compile that waits for its source and needs no CPU. */
+async function holdSlot(world: World, owner: LiveNode): Promise<() => Promise<void>> {
+  const script = "sleep 1000 | gcc -x c -c - -o /dev/null";
+  const child = spawn(process.execPath, [program, "exec", "--", "sh", "-c", script], {
+    cwd: world.folder,
+    env: { ...process.env, MESH_DIR: owner.dataDir },
+    stdio: "ignore",
+  });
+  const exited = new Promise<void>((done) => child.once("exit", () => done()));
+  const release = async () => {
+    child.kill("SIGTERM");
+    await exited;
+  };
+  try {
+    await until("the slot is held", async () => {
+      const { stdout } = await world.mesh(owner, ["status", "--json"]);
+      return (JSON.parse(stdout) as { busy: number }).busy === 1;
+    });
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  return release;
+}
+
+async function compilerCpuMs(project: Project, mode: string, signal: AbortSignal): Promise<number> {
+  const [compiler = "", ...flags] = project.compile;
+  const command = [compiler, ...flags, mode, '"$f"'].join(" ");
+  const script = `for f in ${project.sources.join(" ")}; do ${command} > /dev/null || exit 1; done`;
+  return (await timed(["sh", "-c", script], { cwd: project.dir }, signal)).cpuMs;
+}
+
+interface StolenBuild {
+  readonly stolen: number;
+  readonly nodeCpuMs: number;
+  readonly commandCpuMs: number;
+}
+
+async function stolenBuild(
+  world: World,
+  owner: LiveNode,
+  project: Project,
+  signal: AbortSignal,
+): Promise<StolenBuild> {
+  await project.clean();
+  const summary = join(world.folder, "summary.json");
+  const command = [process.execPath, program, "build", "--jobs", `${jobs}`, "--summary", summary];
+  const before = cpuOfTreeMs(owner.child.pid ?? 0);
+  const { cpuMs } = await timed(
+    command,
+    { cwd: project.dir, env: { MESH_DIR: owner.dataDir } },
+    AbortSignal.any([signal, AbortSignal.timeout(buildMaxMs)]),
+  );
+  const nodeCpuMs = cpuOfTreeMs(owner.child.pid ?? 0) - before;
+  const { stolen } = JSON.parse(readFileSync(summary, "utf8")) as { stolen: number };
+  if (stolen === 0) throw new Error("nothing was stolen");
+  return { stolen, nodeCpuMs, commandCpuMs: cpuMs };
+}

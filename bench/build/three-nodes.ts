@@ -1,0 +1,230 @@
+/**
+ * What three nodes make of work that holds a slot and needs no CPU: the time until all of it is
+ * done, against one node of the same kind in the same run. One machine is enough for that, and what
+ * is lost against 3 × is what stealing loses.
+ *
+ * Two kinds of work. Tasks that sleep, of equal and of unequal length, submitted all at once by a
+ * node in this process, with /bin/sleep and what it loads as inputs; thieves are processes of their
+ * own that run it in their sandboxes. And a real `mesh build` of C files with the real gcc, whose
+ * assembler has been replaced by one that sleeps first: see slow-assembler.ts.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { createWorld, startMesh, type World } from "../../chaos-tests/live/nodes.ts";
+import type { ActionSpec } from "../../src/action/action.ts";
+import { encodeAction } from "../../src/action/encode.ts";
+import { createToolchains } from "../../src/exec/toolchain.ts";
+import type { OpenNode } from "../../src/node/open.ts";
+import type { Task } from "../../src/work/task.ts";
+import { atLeast, type Bench, type BenchOptions, type Result, rowOf } from "../bench.ts";
+import { timed } from "../command.ts";
+import { inviteOf, openOwner, peersKnown } from "../owner.ts";
+import { type Project, smallC } from "../projects.ts";
+import { buildSlowAssembler } from "./slow-assembler.ts";
+
+const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const thieves = 2;
+const runsDefault = 1;
+const speedUpMin = 2.7;
+const equalMs = 1000;
+const equalTasks = 36;
+/** Lognormal, as compile times are: a median and the standard deviation of the logarithm. */
+const unequal = { tasks: 40, medianMs: 500, sigma: 0.8, maxMs: 3000 };
+const slowedFiles = 36;
+const slowedMs = 700;
+
+interface Work {
+  readonly what: string;
+  readonly sleepsMs: readonly number[];
+}
+
+export const threeNodes: Bench = {
+  name: "three-nodes",
+  about: "slot-bound work on three nodes with one slot each, against one of them",
+  async run(options) {
+    const slept = await sleepingTasks(options);
+    const built = await slowedBuild(options);
+    return {
+      rows: [...slept.rows, ...built.rows],
+      checks: [...slept.checks, ...built.checks],
+      notes: [...slept.notes, ...built.notes],
+    };
+  },
+};
+
+async function sleepingTasks({ runs = runsDefault, say, signal }: BenchOptions): Promise<Result> {
+  const works: readonly Work[] = [
+    {
+      what: `${equalTasks} tasks of ${equalMs} ms`,
+      sleepsMs: Array.from({ length: equalTasks }, () => equalMs),
+    },
+    { what: `${unequal.tasks} tasks of lognormal length`, sleepsMs: lognormalMs() },
+  ];
+  const world = await createWorld();
+  let node: OpenNode | undefined;
+  try {
+    node = await openOwner(world, "owner", 1, signal);
+    const sleeping = await createSleeps(node, signal);
+    const measure = async (what: string, { sleepsMs }: Work): Promise<Makespan[]> => {
+      const spans: Makespan[] = [];
+      for (let run = 0; run < runs; run += 1) {
+        const span = await makespan(node, sleepsMs.map(sleeping), signal);
+        say(`${what}: ${Math.round(span.wallMs)} ms, ${span.stolen} stolen`);
+        spans.push(span);
+      }
+      return spans;
+    };
+    const alone: Makespan[][] = [];
+    for (const work of works) alone.push(await measure(`one node, ${work.what}`, work));
+    for (let at = 0; at < thieves; at += 1) await world.start({ invite: inviteOf(node), slots: 1 });
+    await peersKnown(node, thieves);
+    const rows: Result["rows"][number][] = [];
+    const checks: Result["checks"][number][] = [];
+    for (const [at, work] of works.entries()) {
+      const one = rowOf(
+        `${work.what}: one node`,
+        "ms",
+        (alone[at] ?? []).map(({ wallMs }) => wallMs),
+      );
+      const helped = await measure(`three nodes, ${work.what}`, work);
+      const three = rowOf(
+        `${work.what}: three nodes`,
+        "ms",
+        helped.map(({ wallMs }) => wallMs),
+        one,
+      );
+      rows.push(one, { ...three, against: "one node" });
+      checks.push(atLeast(work.what, one.median / three.median, speedUpMin, "× faster"));
+    }
+    return { rows, checks, notes: [] };
+  } finally {
+    await node?.stop();
+    await world.close();
+  }
+}
+
+/** Always the same lengths: quantiles of the distribution, in an order that looks like chance. */
+function lognormalMs(): readonly number[] {
+  const { tasks, medianMs, sigma, maxMs } = unequal;
+  return Array.from({ length: tasks }, (_, at) => {
+    const share = (((at * 17) % tasks) + 0.5) / tasks;
+    // A logistic curve is close to the normal one, and its quantiles have a formula.
+    const deviation = Math.log(share / (1 - share)) / 1.702;
+    return Math.round(Math.min(maxMs, medianMs * Math.exp(sigma * deviation)));
+  });
+}
+
+/** Makes a task of a length. */
+async function createSleeps(
+  node: OpenNode,
+  signal: AbortSignal,
+): Promise<(sleepMs: number, index: number) => Task> {
+  const { store, platform, host } = node;
+  const { disk, processes, clock } = host;
+  const closure = await createToolchains({ disk, processes, store, clock }).elfClosure(
+    ["/bin/sleep"],
+    signal,
+  );
+  return (sleepMs, index) => {
+    const argv: [string, string] = ["/bin/sleep", (sleepMs / 1000).toFixed(3)];
+    const spec: ActionSpec = {
+      argv,
+      env: {},
+      cwd: "/",
+      outputPaths: [],
+      inputs: closure,
+      platform: { platform },
+      timeoutMs: 60_000,
+    };
+    return {
+      build: "bench",
+      kind: "other",
+      label: `sleep ${index}`,
+      action: encodeAction(spec),
+      whyHere: undefined,
+      async runHere(inner) {
+        const run = await processes.run(
+          { argv, env: {}, cwd: "/", timeoutMs: spec.timeoutMs, outputMaxBytes: 1000 },
+          inner,
+        );
+        return run.exitCode;
+      },
+      commit: async () => {},
+    };
+  };
+}
+
+interface Makespan {
+  readonly wallMs: number;
+  readonly stolen: number;
+}
+
+async function makespan(
+  node: OpenNode | undefined,
+  tasks: readonly Task[],
+  signal: AbortSignal,
+): Promise<Makespan> {
+  if (node === undefined) throw new Error("no node");
+  const { owner } = node;
+  const startMs = performance.now();
+  const outcomes = await Promise.all(tasks.map((task) => owner.submit(task, signal)));
+  const failed = outcomes.find(({ exitCode }) => exitCode !== 0);
+  if (failed !== undefined) throw new Error(`a task ended with exit code ${failed.exitCode}`);
+  const stolen = outcomes.filter(({ source }) => source === "there").length;
+  return { wallMs: performance.now() - startMs, stolen };
+}
+
+async function slowedBuild({ runs = runsDefault, say, signal }: BenchOptions): Promise<Result> {
+  const world = await createWorld();
+  try {
+    const project = await smallC(world.folder, slowedFiles);
+    const slow = join(world.folder, "slow");
+    mkdirSync(slow);
+    const why = await buildSlowAssembler(slow, slowedMs, signal);
+    if (why !== undefined) return { rows: [], checks: [], notes: [`no slowed build: ${why}`] };
+    const env = { PATH: `${slow}:${process.env.PATH ?? ""}` };
+    const alone = await world.start({ slots: 1 });
+    const [first] = await startMesh(world, thieves + 1, { slots: 1 });
+    const what = `${slowedFiles} C files, assembler slowed by ${slowedMs} ms`;
+    const walls: { one: number[]; three: number[] } = { one: [], three: [] };
+    for (let run = 0; run < runs; run += 1) {
+      const one = await meshBuild(world, alone.dataDir, project, env, signal);
+      const three = await meshBuild(world, first?.dataDir ?? "", project, env, signal);
+      say(
+        `${what}: one node ${Math.round(one.wallMs)} ms, three ${Math.round(three.wallMs)} ms ` +
+          `with ${three.stolen} stolen`,
+      );
+      walls.one.push(one.wallMs);
+      walls.three.push(three.wallMs);
+    }
+    const one = rowOf(`${what}: one node`, "ms", walls.one);
+    const three = rowOf(`${what}: three nodes`, "ms", walls.three, one);
+    return {
+      rows: [one, { ...three, against: "one node" }],
+      checks: [atLeast(what, one.median / three.median, speedUpMin, "× faster")],
+      notes: ["the slowed build's first run takes the compiler into every node's store"],
+    };
+  } finally {
+    await world.close();
+  }
+}
+
+async function meshBuild(
+  world: World,
+  dataDir: string,
+  project: Project,
+  env: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<Makespan> {
+  await project.clean();
+  const summary = join(world.folder, "summary.json");
+  const { wallMs } = await timed(
+    [process.execPath, program, "build", "--summary", summary],
+    { cwd: project.dir, env: { ...env, MESH_DIR: dataDir } },
+    signal,
+  );
+  return {
+    wallMs,
+    stolen: (JSON.parse(readFileSync(summary, "utf8")) as { stolen: number }).stolen,
+  };
+}

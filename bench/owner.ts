@@ -1,0 +1,57 @@
+/** A node inside the benchmark's own process, so that tasks can be submitted without any door. */
+import { join } from "node:path";
+import type { World } from "../chaos-tests/live/nodes.ts";
+import { until } from "../chaos-tests/live/nodes.ts";
+import { systemPrefixes } from "../src/blob/twin.ts";
+import { type OpenNode, openNode } from "../src/node/open.ts";
+import { encodeInvite } from "../src/peer/invite.ts";
+
+const cacheSizeBytes = 2e9;
+const inviteS = 3600;
+
+/** The caller stops it. */
+export function openOwner(
+  world: World,
+  name: string,
+  slots: number,
+  signal: AbortSignal,
+): Promise<OpenNode> {
+  return openNode(
+    {
+      dataDir: join(world.folder, name),
+      listen: ["/ip4/127.0.0.1/tcp/0"],
+      bootstrap: [],
+      mdns: false,
+      slots,
+      name,
+      nameDefault: name,
+      labels: {},
+      cacheSizeBytes,
+      sandbox: undefined,
+      invite: undefined,
+      twinPrefixes: [...systemPrefixes],
+      embedded: false,
+    },
+    signal,
+  );
+}
+
+export function inviteOf(node: OpenNode): string {
+  return encodeInvite({
+    meshKey: node.membership.meshKey,
+    inviter: node.self,
+    addrs: node.host.network.listenAddrs(),
+    expiresAtSeconds: Math.ceil(node.host.clock.wallMs() / 1000) + inviteS,
+  });
+}
+
+export function peersKnown(node: OpenNode, count: number): Promise<void> {
+  return until(`${count} peers`, () => node.directory.peers().length >= count);
+}
+
+/** Takes one of the node's slots; the call that comes back gives it free. */
+export function holdSlot(node: OpenNode): () => void {
+  const slot = node.slots.tryTake();
+  if (slot === undefined) throw new Error("no slot is free");
+  return slot;
+}

@@ -1,0 +1,210 @@
+/**
+ * What goes wrong in one run: drawn from the seed, some kinds often and others never (a swarm), so
+ * that rare combinations come up; and the end of it all.
+ */
+import { type Digest, hashHexOf } from "../../src/base/digest.ts";
+import type { SeededRandom } from "../../src/sim/random.ts";
+import type { SimMesh } from "./mesh.ts";
+
+export const faultKinds = [
+  "kill",
+  "kill-silent",
+  "restart",
+  "pause",
+  "partition",
+  "one-way",
+  "reset",
+  "break",
+  "slow-link",
+  "lossy-link",
+  "slow-host",
+  "disk-full",
+  "bit-flips",
+  "corrupt-blob",
+  "wall-clock",
+] as const;
+
+export type FaultKind = (typeof faultKinds)[number];
+
+export interface Torment {
+  /** Does one thing, and says which; undefined when this run has none, or it met nobody. */
+  next(): FaultKind | undefined;
+  /** Makes good what can be made good, and brings back who is dead. */
+  heal(): Promise<void>;
+  readonly fired: ReadonlyMap<FaultKind, number>;
+}
+
+/** `owners` are left alone where a fault would make a wrong result right: what they run here. */
+export function createTorment(
+  mesh: SimMesh,
+  owners: ReadonlySet<string>,
+  /** Blobs that may lie in stores. */
+  digests: () => readonly Digest[],
+): Torment {
+  const { simulation, names } = mesh;
+  const { faults } = simulation;
+  const random = simulation.random.fork("torment");
+  const weights = faultKinds.map((kind) => [kind, random.chance(0.4) ? random.fraction() : 0] as const);
+  const fired = new Map<FaultKind, number>();
+  const paused = new Set<string>();
+  const spoilt = new Set<string>();
+  const slow = new Set<string>();
+
+  const anyone = (): string => pick(random, names) ?? "n0";
+  const alive = (): string | undefined => pick(random, mesh.nodes().map(({ name }) => name));
+  const thief = (): string | undefined =>
+    pick(random, mesh.nodes().flatMap(({ name }) => (owners.has(name) ? [] : [name])));
+  const pair = (): readonly [string, string] => {
+    const left = anyone();
+    return [left, pick(random, names.filter((name) => name !== left)) ?? left];
+  };
+
+  function kill(silent: boolean): boolean {
+    // Somebody has to be left, or nothing can go wrong any more.
+    const name = mesh.nodes().length > 2 ? alive() : undefined;
+    if (name === undefined) return false;
+    paused.delete(name);
+    mesh.kill(name, { silent, losePower: random.chance(0.3) });
+    return true;
+  }
+
+  function restart(): boolean {
+    const dead = names.filter((name) => mesh.find(name) === undefined);
+    const name = pick(random, dead.length > 0 && random.chance(0.7) ? dead : names);
+    if (name === undefined) return false;
+    paused.delete(name);
+    begin(name);
+    return true;
+  }
+
+  function begin(name: string): void {
+    // A full disk, perhaps: the host is dead until the next attempt.
+    mesh.restart(name).catch(() => {});
+  }
+
+  function pause(): boolean {
+    const name = alive();
+    if (name === undefined) return false;
+    faults.pause(name);
+    paused.add(name);
+    return true;
+  }
+
+  function link(change: Parameters<typeof faults.setLink>[2]): boolean {
+    const [left, right] = pair();
+    faults.setLink(left, right, change);
+    return true;
+  }
+
+  function spoil(act: (name: string) => void): boolean {
+    const name = thief();
+    if (name === undefined) return false;
+    spoilt.add(name);
+    act(name);
+    return true;
+  }
+
+  const acts: Readonly<Record<FaultKind, () => boolean>> = {
+    kill: () => kill(false),
+    "kill-silent": () => kill(true),
+    restart,
+    pause,
+    partition() {
+      faults.partition(names.filter(() => random.chance(0.4)));
+      return true;
+    },
+    "one-way"() {
+      faults.blockOneWay(...pair());
+      return true;
+    },
+    reset() {
+      faults.resetStreams(...pair(), pick(random, [undefined, "/mesh/blk/1", "/mesh/ctl/1"]));
+      return true;
+    },
+    break() {
+      faults.breakConnection(...pair());
+      return true;
+    },
+    "slow-link": () =>
+      link({ delayMs: random.between(1, 400), jitterMs: 50, bytesPerMs: random.between(5, 500) }),
+    "lossy-link": () => link({ resetChance: random.between(0.001, 0.02) }),
+    "slow-host"() {
+      const name = anyone();
+      slow.add(name);
+      faults.setSlowness(name, random.between(2, 20));
+      return true;
+    },
+    "disk-full": () => spoil((name) => faults.setDiskCapacity(name, random.below(20_000))),
+    "bit-flips": () => spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1))),
+    "corrupt-blob": () => spoil((name) => corruptBlob(mesh, name, pick(random, digests()))),
+    "wall-clock"() {
+      faults.stepWallClock(anyone(), random.between(-3_600_000, 3_600_000));
+      return true;
+    },
+  };
+
+  return {
+    fired,
+    next() {
+      // What was stopped goes on at some time, or a pause would be as good as a death.
+      for (const name of paused) if (random.chance(0.3)) resume(name);
+      if (random.chance(0.15)) faults.heal();
+      const kind = draw(random, weights);
+      if (kind === undefined || !acts[kind]()) return undefined;
+      fired.set(kind, (fired.get(kind) ?? 0) + 1);
+      return kind;
+    },
+    async heal() {
+      for (const name of [...paused]) resume(name);
+      faults.heal();
+      for (const name of spoilt) {
+        faults.setDiskCapacity(name, 2 ** 40);
+        faults.setReadFlipChance(name, 0);
+      }
+      for (const name of slow) faults.setSlowness(name, 1);
+      for (const [index, left] of names.entries())
+        for (const right of names.slice(index + 1))
+          faults.setLink(left, right, {
+            delayMs: 0.25,
+            jitterMs: 0.05,
+            bytesPerMs: 125_000,
+            resetChance: 0,
+          });
+      for (const name of names) if (mesh.find(name) === undefined) begin(name);
+      const everybody = (): boolean => mesh.nodes().length === names.length;
+      await simulation.until(everybody, simulation.nowMs() + 60_000);
+    },
+  };
+
+  function resume(name: string): void {
+    paused.delete(name);
+    faults.resume(name);
+  }
+}
+
+/** Flips a bit of one blob in a store, as a disk does that grows old. */
+function corruptBlob(
+  { simulation }: SimMesh,
+  name: string,
+  digest: Digest | undefined,
+): void {
+  if (digest === undefined) return;
+  const hex = hashHexOf(digest);
+  const path = `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
+  const isThere = simulation.host(name).disk.statNow(path) !== undefined;
+  if (isThere) simulation.faults.corruptFile(name, path);
+}
+
+function pick<T>(random: SeededRandom, items: readonly T[]): T | undefined {
+  return items[random.below(items.length)];
+}
+
+function draw<T>(random: SeededRandom, weights: readonly (readonly [T, number])[]): T | undefined {
+  const sum = weights.reduce((total, [, weight]) => total + weight, 0);
+  let left = random.between(0, sum);
+  for (const [item, weight] of weights) {
+    left -= weight;
+    if (weight > 0 && left <= 0) return item;
+  }
+  return undefined;
+}
