@@ -2,7 +2,10 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+
+/** The command line that `npm run build` made: run with `process.execPath`. */
+export const program: string = resolve(import.meta.dirname, "../dist/cli/main.js");
 
 export interface Timed {
   readonly wallMs: number;

@@ -16,7 +16,7 @@ import { clientCpu } from "./build/client-cpu.ts";
 import { join as joinBench } from "./build/join.ts";
 import { oneNode } from "./build/one-node.ts";
 import { threeNodes } from "./build/three-nodes.ts";
-import { blobs } from "./micro/blobs-script.ts";
+import { blobs, scan } from "./micro/scripts.ts";
 import { shim } from "./micro/shim.ts";
 import { steal } from "./micro/steal.ts";
 import { wasm } from "./micro/wasm.ts";
@@ -26,6 +26,7 @@ const benches: readonly Bench[] = [
   steal,
   wasm,
   blobs,
+  scan,
   joinBench,
   clientCpu,
   threeNodes,

@@ -6,24 +6,17 @@
  * Everything is stolen: the building node has one slot, and a compiler that waits for its stdin
  * holds it. The thieves run on the same machine; their CPU time is not counted.
  */
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
-import {
-  createWorld,
-  type LiveNode,
-  startMesh,
-  until,
-  type World,
-} from "../../chaos-tests/live/nodes.ts";
+import { join } from "node:path";
+import { createWorld, until, type World } from "../../chaos-tests/live/nodes.ts";
 import { atMost, type Bench, medianOf, rowOf } from "../bench.ts";
-import { cpuOfTreeMs, timed } from "../command.ts";
+import { cpuOfTreeMs, program, timed } from "../command.ts";
 import { answeredCase, measureShim } from "../micro/shim.ts";
 import { cxxProject, type Project } from "../projects.ts";
 
-const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const runsDefault = 4;
-const nodeCount = 3;
+const thieves = 2;
 const jobs = 6;
 const cxxFiles = 20;
 const shimRounds = 5;
@@ -38,10 +31,9 @@ export const clientCpu: Bench = {
     const world = await createWorld();
     try {
       const project = await cxxProject(world.folder, "-O0", cxxFiles, signal);
-      const [owner] = await startMesh(world, nodeCount);
-      if (owner === undefined) throw new Error("no node");
-      const release = await holdSlot(world, owner);
+      const owner = await startOwner(world);
       try {
+        await holdSlot(world, owner);
         const preprocessed: number[] = [];
         const listed: number[] = [];
         const nodes: number[] = [];
@@ -87,7 +79,7 @@ export const clientCpu: Bench = {
           ],
         };
       } finally {
-        await release();
+        await owner.stop();
       }
     } finally {
       await world.close();
@@ -95,29 +87,66 @@ export const clientCpu: Bench = {
   },
 };
 
+interface BuildingNode {
+  readonly dataDir: string;
+  readonly pid: number;
+  /** Ended with the node, latest first. */
+  readonly children: ChildProcess[];
+  stop(): Promise<void>;
+}
+
+/** Without --json, as a person starts it: telling every event to a script costs CPU time too. */
+async function startOwner(world: World): Promise<BuildingNode> {
+  const first = await world.start({ slots: 1 });
+  for (let at = 1; at < thieves; at += 1) await world.start({ slots: 1, invite: first.invite });
+  const dataDir = join(world.folder, "owner");
+  const place = ["--data-dir", dataDir, "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns"];
+  const child = spawn(process.execPath, [program, "join", first.invite, ...place, "--slots", "1"], {
+    stdio: "ignore",
+  });
+  const children = [child];
+  const stop = async () => {
+    for (const running of children.toReversed()) await ended(running);
+  };
+  const owner = { dataDir, pid: child.pid ?? 0, children, stop };
+  try {
+    await until("the building node knows its peers", async () => {
+      return (await statusOf(world, owner))?.peers.length === thieves;
+    });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return owner;
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = new Promise<void>((done) => child.once("exit", () => done()));
+  child.kill("SIGTERM");
+  await exited;
+}
+
+interface Status {
+  readonly busy: number;
+  readonly peers: readonly unknown[];
+}
+
+async function statusOf(world: World, { dataDir }: BuildingNode): Promise<Status | undefined> {
+  const { exitCode, stdout } = await world.mesh(dataDir, ["status", "--json"]);
+  return exitCode === 0 ? (JSON.parse(stdout) as Status) : undefined;
+}
+
 /** Takes the node's only slot with a compile that waits for its source and needs no CPU. */
-async function holdSlot(world: World, owner: LiveNode): Promise<() => Promise<void>> {
+async function holdSlot(world: World, owner: BuildingNode): Promise<void> {
   const script = "sleep 1000 | gcc -x c -c - -o /dev/null";
   const child = spawn(process.execPath, [program, "exec", "--", "sh", "-c", script], {
     cwd: world.folder,
     env: { ...process.env, MESH_DIR: owner.dataDir },
     stdio: "ignore",
   });
-  const exited = new Promise<void>((done) => child.once("exit", () => done()));
-  const release = async () => {
-    child.kill("SIGTERM");
-    await exited;
-  };
-  try {
-    await until("the slot is held", async () => {
-      const { stdout } = await world.mesh(owner, ["status", "--json"]);
-      return (JSON.parse(stdout) as { busy: number }).busy === 1;
-    });
-  } catch (error) {
-    await release();
-    throw error;
-  }
-  return release;
+  owner.children.push(child);
+  await until("the slot is held", async () => (await statusOf(world, owner))?.busy === 1);
 }
 
 async function compilerCpuMs(project: Project, mode: string, signal: AbortSignal): Promise<number> {
@@ -135,20 +164,20 @@ interface StolenBuild {
 
 async function stolenBuild(
   world: World,
-  owner: LiveNode,
+  owner: BuildingNode,
   project: Project,
   signal: AbortSignal,
 ): Promise<StolenBuild> {
   await project.clean();
   const summary = join(world.folder, "summary.json");
   const command = [process.execPath, program, "build", "--jobs", `${jobs}`, "--summary", summary];
-  const before = cpuOfTreeMs(owner.child.pid ?? 0);
+  const before = cpuOfTreeMs(owner.pid);
   const { cpuMs } = await timed(
     command,
     { cwd: project.dir, env: { MESH_DIR: owner.dataDir } },
     AbortSignal.any([signal, AbortSignal.timeout(buildMaxMs)]),
   );
-  const nodeCpuMs = cpuOfTreeMs(owner.child.pid ?? 0) - before;
+  const nodeCpuMs = cpuOfTreeMs(owner.pid) - before;
   const { stolen } = JSON.parse(readFileSync(summary, "utf8")) as { stolen: number };
   if (stolen === 0) throw new Error("nothing was stolen");
   return { stolen, nodeCpuMs, commandCpuMs: cpuMs };

@@ -6,12 +6,12 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { rmSync } from "node:fs";
-import { join as joinPath, resolve } from "node:path";
+import { join as joinPath } from "node:path";
 import { createWorld, type LiveNode } from "../../chaos-tests/live/nodes.ts";
-import { atMost, type Bench, rowOf } from "../bench.ts";
+import { atMost, type Bench, type Row, rowOf } from "../bench.ts";
+import { program } from "../command.ts";
 import { cxxProject } from "../projects.ts";
 
-const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const runsDefault = 5;
 const jobs = 6;
 const cxxFiles = 38;
@@ -30,35 +30,27 @@ export const join: Bench = {
       const project = await cxxProject(world.folder, "-O2", cxxFiles, signal);
       const member = await world.start({ slots: 1 });
       building = keepBuilding(member, project.dir);
-      const phases = new Map<Phase, number[]>(phaseNames.map((name) => [name, []]));
+      const samples: Phases[] = [];
       for (let run = 1; run <= runs; run += 1) {
         signal.throwIfAborted();
-        const startMs = performance.now();
         const dataDir = joinPath(world.folder, `joined-${run}`);
-        const joined = await world.start({ slots: 1, invite: member.invite, dataDir });
-        const readyMs = performance.now() - startMs;
-        const seen = await watch(joined, startMs);
-        for (const [phase, ms] of [["node is ready", readyMs], ...seen] as const)
-          phases.get(phase)?.push(ms);
-        say(`join ${run} of ${runs}: ${Math.round(seen.get("first stolen task runs") ?? 0)} ms`);
+        const [joined, phases] = await watchJoin(member, () =>
+          world.start({ slots: 1, invite: member.invite, dataDir }),
+        );
+        say(`join ${run} of ${runs}: ${Math.round(phases.runningMs)} ms`);
+        samples.push(phases);
         joined.child.kill("SIGTERM");
         await joined.exited;
         rmSync(dataDir, { recursive: true, force: true });
       }
-      const rows = [...phases].map(([phase, ms]) => rowOf(phase, "ms since spawn", ms));
-      const [ready, ...later] = rows;
-      const last = rows.at(-1);
+      const row = (what: string, pick: (phases: Phases) => number, against?: Row) =>
+        rowOf(what, "ms since spawn", samples.map(pick), against);
+      const ready = row("node is ready", ({ readyMs }) => readyMs);
+      const stolen = row("first task granted", ({ grantedMs }) => grantedMs, ready);
+      const started = row("first stolen task runs", ({ runningMs }) => runningMs, ready);
       return {
-        rows: [ready, ...later].flatMap((row) =>
-          row === undefined || ready === undefined
-            ? []
-            : [
-                row === ready
-                  ? row
-                  : { ...row, ratio: row.median / ready.median, against: ready.what },
-              ],
-        ),
-        checks: [atMost("join to the first stolen task", last?.median ?? 0, joinMaxMs, "ms")],
+        rows: [ready, stolen, started],
+        checks: [atMost("join to the first stolen task", started.median, joinMaxMs, "ms")],
         notes: [`${project.name}, -j${jobs}, one slot each, on one machine`],
       };
     } finally {
@@ -68,33 +60,43 @@ export const join: Bench = {
   },
 };
 
-const phaseNames = [
-  "node is ready",
-  "peer is known",
-  "first steal",
-  "first stolen task runs",
-] as const;
-type Phase = (typeof phaseNames)[number];
+/** Milliseconds since the new node's process was started. */
+interface Phases {
+  /** It says that it is in the mesh; it may have been granted something before that. */
+  readonly readyMs: number;
+  readonly grantedMs: number;
+  readonly runningMs: number;
+}
 
-/** When each phase was seen, in milliseconds since `startMs`. */
-async function watch(node: LiveNode, startMs: number): Promise<ReadonlyMap<Phase, number>> {
-  const seen = new Map<Phase, number>();
-  const wanted: readonly (readonly [
-    Phase,
-    (event: Readonly<Record<string, unknown>>) => boolean,
-  ])[] = [
-    ["peer is known", ({ event }) => event === "peer-joined"],
-    ["first steal", ({ event, granted }) => event === "steal-asked" && Number(granted) > 0],
-    ["first stolen task runs", ({ event }) => event === "foreign-started"],
-  ];
-  while (seen.size < wanted.length) {
-    const nowMs = performance.now() - startMs;
-    if (nowMs > waitMaxMs) throw new Error(`nothing was stolen within ${waitMaxMs} ms of a join`);
-    for (const [phase, is] of wanted)
-      if (!seen.has(phase) && node.events.some(is)) seen.set(phase, nowMs);
+async function watchJoin(
+  member: LiveNode,
+  start: () => Promise<LiveNode>,
+): Promise<readonly [LiveNode, Phases]> {
+  const startMs = performance.now();
+  const from = member.events.length;
+  const [joined, grantedMs] = await Promise.all([
+    start().then((node) => [node, performance.now() - startMs] as const),
+    when(startMs, () =>
+      member.events
+        .slice(from)
+        .some(({ event, peer }) => event === "task-started" && peer !== undefined),
+    ),
+  ]);
+  const [node, readyMs] = joined;
+  const runningMs = await when(startMs, () =>
+    node.events.some(({ event }) => event === "foreign-started"),
+  );
+  return [node, { readyMs, grantedMs, runningMs }];
+}
+
+async function when(startMs: number, holds: () => boolean): Promise<number> {
+  while (!holds()) {
+    if (performance.now() - startMs > waitMaxMs) {
+      throw new Error(`nothing was stolen within ${waitMaxMs} ms of a join`);
+    }
     await new Promise((wake) => setTimeout(wake, lookEveryMs));
   }
-  return seen;
+  return performance.now() - startMs;
 }
 
 interface Building {

@@ -6,7 +6,7 @@
  * cost per compile weighs most. Two ways: with a node that runs already, and with one that lives
  * for the build only, whose start is then part of the build.
  */
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { createWorld, type LiveNode, type World } from "../../chaos-tests/live/nodes.ts";
 import {
   atMost,
@@ -17,10 +17,9 @@ import {
   type Row,
   rowOf,
 } from "../bench.ts";
-import { cpuOfTreeMs, timed } from "../command.ts";
+import { cpuOfTreeMs, program, timed } from "../command.ts";
 import { cxxProject, type Project, smallC } from "../projects.ts";
 
-const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const runsDefault = 5;
 const jobs = 2;
 const cxxFiles = 20;

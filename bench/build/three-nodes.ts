@@ -9,7 +9,7 @@
  * assembler has been replaced by one that sleeps first: see slow-assembler.ts.
  */
 import { mkdirSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { createWorld, startMesh, type World } from "../../chaos-tests/live/nodes.ts";
 import type { ActionSpec } from "../../src/action/action.ts";
 import { encodeAction } from "../../src/action/encode.ts";
@@ -17,21 +17,20 @@ import { createToolchains } from "../../src/exec/toolchain.ts";
 import type { OpenNode } from "../../src/node/open.ts";
 import type { Task } from "../../src/work/task.ts";
 import { atLeast, type Bench, type BenchOptions, type Result, rowOf } from "../bench.ts";
-import { timed } from "../command.ts";
+import { program, timed } from "../command.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
 import { type Project, smallC } from "../projects.ts";
 import { buildSlowAssembler } from "./slow-assembler.ts";
 
-const program = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const thieves = 2;
 const runsDefault = 1;
 const speedUpMin = 2.7;
-const equalMs = 1000;
-const equalTasks = 36;
+const equalMs = 700;
+const equalTasks = 30;
 /** Lognormal, as compile times are: a median and the standard deviation of the logarithm. */
-const unequal = { tasks: 40, medianMs: 500, sigma: 0.8, maxMs: 3000 };
-const slowedFiles = 36;
-const slowedMs = 700;
+const unequal = { tasks: 30, medianMs: 400, sigma: 0.8, maxMs: 3000 };
+const slowedFiles = 30;
+const slowedMs = 600;
 
 interface Work {
   readonly what: string;

@@ -36,8 +36,11 @@ interface Line {
   at: "queued" | "here" | "leased" | "over";
   attempt: number;
   peer: PeerId | undefined;
+  readonly stealable: boolean;
   starts: number;
   requeues: number;
+  /** Peers that ended it without an answer, or with one that could not be used. */
+  failures: number;
 }
 
 export function createCheckers(mesh: SimMesh): Checkers {
@@ -78,7 +81,7 @@ export function createCheckers(mesh: SimMesh): Checkers {
     Object.assign(line, { at: peer === undefined ? "here" : "leased", peer, attempt });
     line.starts += 1;
     totals.starts += 1;
-    if (line.starts > line.requeues + 1 || line.starts > failuresMax + 1)
+    if (line.starts > line.requeues + 1 || line.failures > failuresMax)
       say("work bound", node, `${line.label} starts for the ${line.starts}th time`);
   }
 
@@ -87,8 +90,16 @@ export function createCheckers(mesh: SimMesh): Checkers {
       case "task-queued": {
         const ledger = ledgerOf(node);
         if (ledger.has(event.task)) say("no phantom", node, `${event.task} is queued twice`);
-        const fresh = { at: "queued", attempt: 0, peer: undefined, starts: 0, requeues: 0 } as const;
-        ledger.set(event.task, { label: event.label, ...fresh });
+        ledger.set(event.task, {
+          label: event.label,
+          stealable: event.stealable,
+          at: "queued",
+          attempt: 0,
+          peer: undefined,
+          starts: 0,
+          requeues: 0,
+          failures: 0,
+        });
         return;
       }
       case "task-started": {
@@ -103,6 +114,8 @@ export function createCheckers(mesh: SimMesh): Checkers {
           say("fencing", node, `${line.label} comes back from ${event.peer}, who does not hold it`);
         Object.assign(line, { at: "queued", peer: undefined });
         line.requeues += 1;
+        // These two say that the thief never got to it, which is nobody's failure.
+        if (!/^(cancelled|deadline): /.test(event.reason)) line.failures += 1;
         // A task that fails by itself comes home once, whatever the weather.
         if (!event.reason.startsWith("remote exit")) totals.requeues += 1;
         return;
@@ -112,7 +125,11 @@ export function createCheckers(mesh: SimMesh): Checkers {
         if (line === undefined || isOver(node, line, "a second end")) return;
         const due = event.source === "here" ? "here" : "leased";
         if (line.at !== due || line.peer !== event.peer)
-          say("fencing", node, `${line.label} is done by ${event.peer ?? "its owner"}, who does not hold it`);
+          say(
+            "fencing",
+            node,
+            `${line.label} is done by ${event.peer ?? "its owner"}, who does not hold it`,
+          );
         line.at = "over";
         return;
       }
@@ -132,7 +149,11 @@ export function createCheckers(mesh: SimMesh): Checkers {
     onCommit(job, peer) {
       const line = lineNamed(job);
       if (line?.at !== "leased" || line.peer !== peer)
-        say("fencing", job.node, `the answer of ${peer} for ${job.label} is taken, who does not hold it`);
+        say(
+          "fencing",
+          job.node,
+          `the answer of ${peer} for ${job.label} is taken, who does not hold it`,
+        );
     },
     onCommitted(job, peer) {
       if (job.commits > 1 || isSettled(job))
@@ -205,7 +226,10 @@ export function createCheckers(mesh: SimMesh): Checkers {
       for (const node of alive) restOf(node);
     },
     awake() {
-      const givers = mesh.nodes().filter((node) => node.owner.load().stealable > 0);
+      // Tasks that nobody has touched yet: others may be barred from those that look idle.
+      const isFresh = (line: Line): boolean =>
+        line.at === "queued" && line.stealable && line.requeues === 0;
+      const givers = mesh.nodes().filter((node) => [...ledgerOf(node).values()].some(isFresh));
       for (const node of mesh.nodes()) {
         const key = `${node.name} ${node.life}`;
         const isIdle = node.slots.busy < node.slots.count && node.thief.held() === 0;

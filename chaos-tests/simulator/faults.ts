@@ -44,19 +44,34 @@ export function createTorment(
   const { simulation, names } = mesh;
   const { faults } = simulation;
   const random = simulation.random.fork("torment");
-  const weights = faultKinds.map((kind) => [kind, random.chance(0.4) ? random.fraction() : 0] as const);
+  const weights = faultKinds.map(
+    (kind) => [kind, random.chance(0.4) ? random.fraction() : 0] as const,
+  );
   const fired = new Map<FaultKind, number>();
   const paused = new Set<string>();
   const spoilt = new Set<string>();
   const slow = new Set<string>();
 
   const anyone = (): string => pick(random, names) ?? "n0";
-  const alive = (): string | undefined => pick(random, mesh.nodes().map(({ name }) => name));
+  const alive = (): string | undefined =>
+    pick(
+      random,
+      mesh.nodes().map(({ name }) => name),
+    );
   const thief = (): string | undefined =>
-    pick(random, mesh.nodes().flatMap(({ name }) => (owners.has(name) ? [] : [name])));
+    pick(
+      random,
+      mesh.nodes().flatMap(({ name }) => (owners.has(name) ? [] : [name])),
+    );
   const pair = (): readonly [string, string] => {
     const left = anyone();
-    return [left, pick(random, names.filter((name) => name !== left)) ?? left];
+    return [
+      left,
+      pick(
+        random,
+        names.filter((name) => name !== left),
+      ) ?? left,
+    ];
   };
 
   function kill(silent: boolean): boolean {
@@ -183,11 +198,7 @@ export function createTorment(
 }
 
 /** Flips a bit of one blob in a store, as a disk does that grows old. */
-function corruptBlob(
-  { simulation }: SimMesh,
-  name: string,
-  digest: Digest | undefined,
-): void {
+function corruptBlob({ simulation }: SimMesh, name: string, digest: Digest | undefined): void {
   if (digest === undefined) return;
   const hex = hashHexOf(digest);
   const path = `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;

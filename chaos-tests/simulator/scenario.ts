@@ -102,7 +102,10 @@ async function play(
   const checkers = createCheckers(mesh);
   const workload = createWorkload((node) => mesh.find(node.name) === node, checkers.watcher);
   run.jobs = workload.jobs;
-  const digests = () => [digestOf(toolBytes), ...workload.jobs.map((job) => digestOf(job.expected))];
+  const digests = () => [
+    digestOf(toolBytes),
+    ...workload.jobs.map((job) => digestOf(job.expected)),
+  ];
   const torment = createTorment(mesh, new Set(plan.owners), digests);
   run.fired = torment.fired;
   const submit = createSubmitter(mesh, plan, workload);

@@ -57,6 +57,14 @@ export function createDelivery(
     for (const { path, digest } of missing) placed.set(path, digest);
   }
 
+  async function check(outputs: readonly OutputBlob[]): Promise<void> {
+    const digests = new Map(outputs.map(({ path, digest }) => [path, digest]));
+    await plan.check?.(async (path) => {
+      const digest = digests.get(path);
+      return digest === undefined ? undefined : bytesOf(deps.store, digest);
+    });
+  }
+
   async function showEarly(
     { stderr, outputs }: Progress,
     peer: PeerId,
@@ -74,6 +82,8 @@ export function createDelivery(
     const pin = deps.store.pin(needed);
     try {
       await deps.exchange.fetch(needed, [peer], during);
+      // Others build on it from now on, so a bad answer must be known as one before.
+      await check(stream.outputs);
       await place(stream.outputs, during);
     } finally {
       pin.release();
@@ -84,11 +94,7 @@ export function createDelivery(
   }
 
   async function deliver(outcome: ActionOutcome, during: AbortSignal): Promise<void> {
-    const digests = new Map(outcome.outputs.map(({ path, digest }) => [path, digest]));
-    await plan.check?.(async (path) => {
-      const digest = digests.get(path);
-      return digest === undefined ? undefined : bytesOf(deps.store, digest);
-    });
+    await check(outcome.outputs);
     const stdout = await bytesOf(deps.store, outcome.stdout);
     const stderr = await bytesOf(deps.store, outcome.stderr);
     const rest = beyond(stderr, shown);

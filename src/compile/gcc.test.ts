@@ -364,6 +364,20 @@ test("the action is named by what decides it, and by nothing else", async () => 
   );
 });
 
+test("a dependency file that names what was not sent is refused", async () => {
+  const gcc = compilers[0];
+  if (gcc === undefined) return;
+  const given = { name: "", args: "-c main.c -I../include -MD -o ../out/a.o" };
+  const { check, spec } = await mustPlan(invocation(gcc.path, given));
+  const answer = (text: string | undefined) =>
+    check?.(async (path) =>
+      path === spec.outputPaths[1] && text !== undefined ? Buffer.from(text) : undefined,
+    );
+  await expect(answer("a.o: main.c local.h \\\n ../include/lib/api.h\n")).resolves.toBeUndefined();
+  for (const text of [undefined, "", "a.o: main.c broken.c\n", "a.o: main.c none.h\n"])
+    await expect(answer(text)).rejects.toMatchObject({ code: "malformed" });
+});
+
 test.each([
   ["/usr/bin/x86_64-linux-gnu-gcc-12", "gcc"],
   ["/opt/arm/bin/arm-none-eabi-g++", "gcc"],

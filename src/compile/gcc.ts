@@ -19,6 +19,7 @@ import {
 import type { Toolchain, Toolchains } from "../exec/toolchain.ts";
 import type { Clock, Disk, Processes } from "../host/host.ts";
 import { type ParsedCompile, parseGccArgs } from "./gcc-args.ts";
+import { checkDependencies } from "./gcc-check.ts";
 import { type CompileEnvironment, compileEnvironment } from "./gcc-environment.ts";
 import { placeOutputs } from "./gcc-outputs.ts";
 import { createIncludeScanner, type IncludeQuery, type Scan } from "./includes.ts";
@@ -48,6 +49,8 @@ export interface GccPlannerOptions {
 /** The largest command line and argument that any Linux can start, with room for the rest. */
 const argsMaxBytes = 1_500_000;
 const argMaxBytes = 120_000;
+/** A look at the file system that is older than this is taken again before the scan. */
+const lookMaxMs = 5;
 const askMaxMs = 5 * 60_000;
 const answerMaxBytes = 64 * 1024 * 1024;
 
@@ -64,9 +67,9 @@ interface Request {
 }
 
 export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOptions): Planner {
-  const { disk, processes, toolchains } = deps;
+  const { disk, processes, toolchains, clock } = deps;
   const view = deps.view ?? createFileView(deps);
-  const scanner = createIncludeScanner({ view, disk, clock: deps.clock });
+  const scanner = createIncludeScanner({ view, disk, clock });
   const locales = createLocales(disk);
   const native = createNativeFlags(processes);
 
@@ -91,7 +94,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     return { invocation, family, args, parsed, environment };
   }
 
-  function findToolchain(request: Request, signal: AbortSignal): Promise<Toolchain> {
+  function findToolchain(request: Request, look: Look, signal: AbortSignal): Promise<Toolchain> {
     const { invocation, family, parsed, environment } = request;
     return toolchains.closure(
       {
@@ -102,6 +105,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
         cwd: invocation.cwd,
         path: invocation.env.PATH ?? "",
         libraryPath: environment.libraryPath,
+        look,
       },
       signal,
     );
@@ -110,6 +114,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
   async function scan(
     { invocation, family, parsed, environment, args }: Request,
     toolchain: Toolchain,
+    look: Look,
     signal: AbortSignal,
   ): Promise<Scan> {
     const { dirs } = parsed;
@@ -127,11 +132,12 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
       forced: parsed.forced,
       defined: parsed.defined,
       also: [],
+      look,
     };
     const found = await scanner.scan(query, signal);
     if (!found.unresolved || reasonAgainst(found, parsed, family, environment)) return found;
     const also = await askCompiler({ invocation, family, parsed, environment, args }, signal);
-    return scanner.scan({ ...query, also }, signal);
+    return scanner.scan({ ...query, also, look: view.look() }, signal);
   }
 
   /** The files that the compiler's own preprocessor opens. */
@@ -158,25 +164,29 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     here: (reason: string) => LocalPlan,
     signal: AbortSignal,
   ): Promise<Plan> {
-    const look = view.look();
+    let look = view.look();
+    const startMs = clock.nowMs();
     const request = read(invocation, look);
     if (typeof request === "string") return here(request);
     const { parsed, environment, family } = request;
     const outputs = placeOutputs(look, disk, invocation.cwd, outputNames(parsed));
     if (outputs.at === "here") return here(outputs.reason);
-    const toolchain = await findToolchain(request, signal);
+    const toolchain = await findToolchain(request, look, signal);
     const locale = await locales.find(invocation.env, prefixOf(toolchain));
     if (locale === undefined) return here("locale");
     const argv = await native.expand({ ...request, ...nativeContext(request, toolchain) }, signal);
     if (argv === undefined) return here("march-native");
-    const scanned = await scan(request, toolchain, signal);
+    // Where the compiler had to be asked, what was seen before that is old.
+    if (clock.nowMs() - startMs > lookMaxMs) look = view.look();
+    const scanned = await scan(request, toolchain, look, signal);
     const reason = reasonAgainst(scanned, parsed, family, environment);
     if (reason !== undefined) return here(reason);
     const inputs = scanned.entries;
-    const cwd = workingPlace(view.look(), invocation, inputs);
-    addLocale(view.look(), locale, inputs);
+    const cwd = workingPlace(look, invocation, inputs);
+    addLocale(look, locale, inputs);
     for (const entry of toolchain.entries) addEntry(inputs, entry);
     for (const entry of outputs.entries) addEntry(inputs, entry);
+    const [, dependencyPath] = parsed.dependencies ? outputs.paths : [];
     return {
       at: "anywhere",
       kind: parsed.language,
@@ -190,6 +200,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
         platform: { platform: options.platform },
         timeoutMs: options.timeoutMs,
       },
+      ...(dependencyPath && { check: checkDependencies(view, dependencyPath, cwd, inputs) }),
     };
   }
 

@@ -24,7 +24,7 @@ export interface Edges {
   readonly node: FileNode;
   readonly opened: readonly FoundFile[];
   /** Files that are only asked about. */
-  readonly probed: readonly string[];
+  readonly probed: readonly FoundFile[];
   readonly links: readonly TreeEntry[];
   readonly folders: readonly FolderNode[];
   readonly asked: readonly FolderNode[];
@@ -115,11 +115,11 @@ export function resolveAll(
 ): Edges {
   const trail = createTrail();
   const opened: FoundFile[] = [];
-  const probed: string[] = [];
+  const probed: FoundFile[] = [];
   for (const mention of mentions) {
     const found = resolve(look, path, at, mention, family, trail);
     if (mention.asking === "include" || mention.asking === "next") opened.push(...found);
-    else for (const file of found) probed.push(file.path);
+    else probed.push(...found);
   }
   const asked = [...trail.asked];
   return {

@@ -5,13 +5,7 @@
 import type { Digest } from "../base/digest.ts";
 import { createTrail, type FolderNode, type Look } from "../exec/file-view.ts";
 import type { Family } from "../exec/toolchain.ts";
-import {
-  type Edges,
-  type FoundFile,
-  forEachPlace,
-  type Reached,
-  resolveAll,
-} from "./include-resolve.ts";
+import { type Edges, forEachPlace, type Reached, resolveAll } from "./include-resolve.ts";
 import { type Mention, macroHash, type Seen } from "./scan.ts";
 import type { SearchPath } from "./search-path.ts";
 
@@ -32,8 +26,7 @@ export function followMacros(
   reached: readonly Reached[],
   query: Asked,
   onEdges: (edges: Edges) => void,
-): { readonly opened: readonly FoundFile[]; readonly unresolved: boolean } {
-  const opened: FoundFile[] = [];
+): { readonly unresolved: boolean } {
   let unresolved = false;
   for (const one of reached) {
     for (const name of one.lexical.includedMacros) {
@@ -44,12 +37,10 @@ export function followMacros(
         if (lexical.otherMacros.includes(hash)) unresolved = true;
         mentions.push(...(lexical.headerMacros.get(name) ?? []));
       }
-      const edges = resolveAll(look, path, one, mentions, query.family);
-      onEdges(edges);
-      opened.push(...edges.opened);
+      onEdges(resolveAll(look, path, one, mentions, query.family));
     }
   }
-  return { opened, unresolved };
+  return { unresolved };
 }
 
 export function judge(

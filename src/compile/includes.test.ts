@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFileView } from "../exec/file-view.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
+import type { FileStat } from "../host/host.ts";
 import { createIncludeScanner, type IncludeQuery, type Scan } from "./includes.ts";
 import { prerequisitesOf } from "./make-rule.ts";
 
@@ -191,11 +192,57 @@ describe("a second scan sees", () => {
     expect(names(await scan())).toEqual(["a.c", "v2/x.h"]);
   });
 
-  test("new text of the same length written at once", async () => {
+  test("that a header is gone, or has become a folder or a link", async () => {
+    write({ "a.c": "#include <x.h>\n#if __has_include(<y.h>)\n#endif\n" });
+    write({ "1/x.h": "", "1/y.h": "", "2/x.h": "", "2/y.h": "" });
+    const where = dirs(["1", "2"]);
+    expect(names(await scan(where))).toEqual(["1/x.h", "1/y.h", "a.c"]);
+    unlinkSync(join(folder, "1/x.h"));
+    unlinkSync(join(folder, "1/y.h"));
+    expect(names(await scan(where))).toEqual(["2/x.h", "2/y.h", "a.c"]);
+    unlinkSync(join(folder, "2/x.h"));
+    mkdirSync(join(folder, "2/x.h"));
+    unlinkSync(join(folder, "2/y.h"));
+    symlinkSync("z.h", join(folder, "2/y.h"));
+    expect(names(await scan(where))).toEqual(["a.c"]);
+    write({ "2/z.h": "" });
+    expect(names(await scan(where))).toEqual(["2/z.h", "a.c"]);
+  });
+
+  test("that a header it only asks about is gone, and another takes its place", async () => {
+    write({ "a.c": "#if __has_include(<y.h>)\n#endif\n", "1/y.h": "", "2/y.h": "" });
+    expect(names(await scan(dirs(["1", "2"])))).toEqual(["1/y.h", "a.c"]);
+    unlinkSync(join(folder, "1/y.h"));
+    expect(names(await scan(dirs(["1", "2"])))).toEqual(["2/y.h", "a.c"]);
+  });
+
+  test("new text of the same length written within one tick of the drive's clock", async () => {
+    const coarse = (stat: FileStat | undefined): FileStat | undefined => {
+      const second = 1_000_000_000n;
+      const whole = (timeNs: bigint): bigint => (timeNs / second) * second;
+      return stat && { ...stat, mtimeNs: whole(stat.mtimeNs), ctimeNs: whole(stat.ctimeNs) };
+    };
+    const drive = { ...disk, statNow: (path: string) => coarse(disk.statNow(path)) };
+    const store = { has: () => true, adopt: () => {} };
+    const view = createFileView({ disk: drive, store, clock });
+    const onDrive = createIncludeScanner({ view, disk: drive, clock });
     write({ "x.h": "", "y.h": "" });
     for (const name of ["x", "y", "x", "y", "x"]) {
       writeFileSync(join(folder, "a.c"), `#include "${name}.h"\n`);
-      expect(names(await scan())).toEqual(["a.c", `${name}.h`]);
+      expect(names(await onDrive.scan(query(), signal))).toEqual(["a.c", `${name}.h`]);
+    }
+    // The same for a folder: its answers of a moment ago may be old by now.
+    for (const there of [false, true, false, true]) {
+      if (there) write({ "1/x.h": "" });
+      else rmSync(join(folder, "1/x.h"), { force: true });
+      mkdirSync(join(folder, "1"), { recursive: true });
+      const found = await onDrive.scan(query(dirs(["1"])), signal);
+      writeFileSync(join(folder, "a.c"), "#include <x.h>\n");
+      const again = await onDrive.scan(query(dirs(["1"])), signal);
+      expect([names(again), found.files.length > 0]).toEqual([
+        there ? ["1/x.h", "a.c"] : ["a.c"],
+        true,
+      ]);
     }
   });
 
@@ -275,7 +322,7 @@ test("absent paths are all that were asked before each header was found", async 
 
 test("more files than one source may reach is a clear refusal", async () => {
   const view = createFileView({ disk, store: { has: () => true, adopt: () => {} }, clock });
-  const bounds = { lexicalsMax: 9, contextsMax: 9, edgesMax: 9, reachMax: 3, readsPerTurn: 1 };
+  const bounds = { lexicalsMax: 9, contextsMax: 9, linkedMax: 9, reachMax: 3, readsPerTurn: 1 };
   const small = createIncludeScanner({ view, disk, clock }, bounds);
   write({ "a.c": '#include "0.h"\n' });
   for (let i = 0; i < 5; i++) write({ [`${i}.h`]: `#include "${i + 1}.h"\n` });

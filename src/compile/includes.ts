@@ -16,6 +16,7 @@ import {
   type FileView,
   type FolderNode,
   type Look,
+  parentOf,
   type Trail,
 } from "../exec/file-view.ts";
 import type { Family } from "../exec/toolchain.ts";
@@ -49,6 +50,8 @@ export interface IncludeQuery {
   readonly defined: readonly string[];
   /** More files known to be opened, e.g. from the compiler itself; absolute or relative to `cwd`. */
   readonly also: readonly string[];
+  /** The planning step in which this is asked; a new one where there is none. */
+  readonly look?: Look;
 }
 
 export interface Scan {
@@ -87,8 +90,8 @@ export interface IncludeScannerOptions {
   readonly lexicalsMax: number;
   /** Search paths remembered; each target of a project has one. */
   readonly contextsMax: number;
-  /** Files per search path whose mentions are remembered as resolved. */
-  readonly edgesMax: number;
+  /** Linked files per search path whose mentions are remembered as resolved. */
+  readonly linkedMax: number;
   /** Files that one source may reach. */
   readonly reachMax: number;
   /** Files read before others get a turn. */
@@ -98,14 +101,17 @@ export interface IncludeScannerOptions {
 export const includeScannerDefaults: IncludeScannerOptions = {
   lexicalsMax: 65_536,
   contextsMax: 256,
-  edgesMax: 16_384,
+  linkedMax: 4096,
   reachMax: 20_000,
   readsPerTurn: 64,
 };
 
 interface Context {
   readonly path: SearchPath;
-  readonly edges: RecentMap<string, Edges>;
+  /** Gone with the file they belong to, which the view keeps a bounded number of. */
+  readonly edges: WeakMap<FileNode, Edges>;
+  /** Of files reached by a link: what is beside the link decides, too. */
+  readonly linked: RecentMap<string, Edges>;
 }
 
 export function createIncludeScanner(
@@ -114,11 +120,18 @@ export function createIncludeScanner(
 ): IncludeScanner {
   const { view, disk, clock } = deps;
   const lexicals = createRecentMap<Digest, Lexical>(options.lexicalsMax);
+  const lexicalsOfNodes = new WeakMap<FileNode, Lexical>();
   const contexts = createRecentMap<string, Context>(options.contextsMax);
 
   function lexicalOf(node: FileNode, bytes: Uint8Array | undefined): Lexical {
-    const known = lexicals.get(node.digest);
-    if (known !== undefined) return known;
+    const quickly = lexicalsOfNodes.get(node);
+    if (quickly !== undefined) return quickly;
+    const lexical = lexicals.get(node.digest) ?? readLexical(node, bytes);
+    lexicalsOfNodes.set(node, lexical);
+    return lexical;
+  }
+
+  function readLexical(node: FileNode, bytes: Uint8Array | undefined): Lexical {
     const text = bytes ?? disk.readNow(node.path);
     if (bytes === undefined && digestOf(text) !== node.digest)
       throw new MeshError("io", `${node.path} changed while it was read`);
@@ -135,75 +148,86 @@ export function createIncludeScanner(
     const key = contextKey(query);
     const known = contexts.get(key);
     if (known !== undefined && sameFolders(known.path.chain, path.chain)) return known;
-    const made = { path, edges: createRecentMap<string, Edges>(options.edgesMax) };
+    const linked = createRecentMap<string, Edges>(options.linkedMax);
+    const made = { path, edges: new WeakMap<FileNode, Edges>(), linked };
     contexts.set(key, made);
     return made;
   }
 
   function edgesOf(look: Look, context: Context, reached: Reached, query: IncludeQuery): Edges {
-    const { apparentPath } = reached.at;
-    const known = context.edges.get(apparentPath);
-    if (known !== undefined && known.node === reached.node && holds(look, known)) return known;
+    const { at, node } = reached;
+    const linked = at.apparentPath !== at.path;
+    const known = linked ? context.linked.get(at.apparentPath) : context.edges.get(node);
+    if (known !== undefined && known.node === node && holds(look, known)) return known;
     const made = resolveAll(look, context.path, reached, reached.lexical.mentions, query.family);
-    context.edges.set(apparentPath, made);
+    if (linked) context.linked.set(at.apparentPath, made);
+    else context.edges.set(node, made);
     return made;
   }
 
-  async function scan(query: IncludeQuery, signal: AbortSignal): Promise<Scan> {
-    const look = view.look();
+  /** Undefined when a file that was known to be there is gone: all is to be looked up again. */
+  async function attempt(query: IncludeQuery, signal: AbortSignal): Promise<Scan | undefined> {
+    const look = query.look ?? view.look();
     const trail = createTrail();
     const cwd = folderOf(look, query.cwd, trail);
     const context = contextOf(look, cwd, query, trail);
-    const walk = createWalk(trail);
     const start = startingPoints(look, cwd, context.path, query, trail);
-    const queue: FoundFile[] = [...start];
-    const reached: Reached[] = [];
-    const visited = new Set<string>();
+    const walk = createWalk(look, trail, start);
     let turn = 0;
     let unresolved = false;
-    for (let next = 0; ; next++) {
-      if (next === queue.length) {
-        const macros = followMacros(look, context.path, reached, query, (edges) =>
-          walk.addEdges(look, edges),
-        );
+    for (;;) {
+      const at = walk.next();
+      if (at === undefined) {
+        const macros = followMacros(look, context.path, walk.reached, query, walk.addEdges);
         unresolved ||= macros.unresolved;
-        for (const found of macros.opened) if (!visited.has(found.apparentPath)) queue.push(found);
-        if (next === queue.length) break;
+        if (walk.isAtEnd()) break;
+        continue;
       }
-      const at = queue[next];
-      if (at === undefined || visited.has(at.apparentPath)) continue;
-      visited.add(at.apparentPath);
-      if (visited.size > options.reachMax)
+      if (walk.reached.length >= options.reachMax)
         throw new MeshError("limit", `${query.source} reaches over ${options.reachMax} files`);
       let bytes: Uint8Array | undefined;
       const node = look.file(at.path, (_, read) => {
         bytes = read;
       });
-      if (node === undefined) throw new MeshError("io", `ENOENT: ${at.path} has gone`);
-      const one = { at, node, lexical: lexicalOf(node, bytes) };
-      reached.push(one);
-      walk.addFile(node);
-      const edges = edgesOf(look, context, one, query);
-      walk.addEdges(look, edges);
-      for (const found of edges.opened) if (!visited.has(found.apparentPath)) queue.push(found);
-      if (look.filesRead - turn >= options.readsPerTurn) {
-        // Reading is synchronous: a cold scan must let the rest of the node live.
-        turn = look.filesRead;
-        await clock.sleep(0, signal);
+      if (node === undefined) {
+        distrust(look, at);
+        return undefined;
       }
+      const one = { at, node, lexical: lexicalOf(node, bytes) };
+      walk.addFile(one);
+      walk.addEdges(edgesOf(look, context, one, query));
+      if (look.filesRead - turn < options.readsPerTurn) continue;
+      // Reading is synchronous: a cold scan must let the rest of the node live.
+      turn = look.filesRead;
+      await clock.sleep(0, signal);
     }
+    for (const gone of walk.gone) distrust(look, gone);
+    if (walk.gone.length > 0) return undefined;
     const first = new Set(start.slice(0, 1 + query.forced.length));
-    const roots = reached.filter(({ at }) => first.has(at));
+    const roots = walk.reached.filter(({ at }) => first.has(at));
     return {
       entries: walk.entries(),
-      files: reached.map(({ node }) => node),
-      ...judge(reached, unresolved, query.family),
+      files: walk.reached.map(({ node }) => node),
+      ...judge(walk.reached, unresolved, query.family),
       precompiled: hasPrecompiled(look, context.path, cwd, roots, query),
-      absent: () => absentPaths(view.look(), context.path, reached, query.family),
+      absent: () => absentPaths(view.look(), context.path, walk.reached, query.family),
     };
   }
 
-  return { scan };
+  return {
+    async scan(query, signal) {
+      const scan =
+        (await attempt(query, signal)) ?? (await attempt({ ...query, look: view.look() }, signal));
+      if (scan === undefined)
+        throw new MeshError("io", `headers of ${query.source} went away while it was planned`);
+      return scan;
+    },
+  };
+}
+
+function distrust(look: Look, { folder, path }: FoundFile): void {
+  look.distrust(folder);
+  look.distrust(look.folder(parentOf(path)));
 }
 
 function contextKey({ cwd, family, dirs, standard }: IncludeQuery): string {
@@ -244,29 +268,56 @@ function startingPoints(
   return points;
 }
 
+/** The way through all files, and what is collected on it for the input root. */
 interface Walk {
-  addFile(node: FileNode): void;
-  addEdges(look: Look, edges: Edges): void;
+  readonly reached: readonly Reached[];
+  /** Files that were asked about and are not there any more. */
+  readonly gone: readonly FoundFile[];
+  /** The next file not seen yet; undefined at the end of what is known. */
+  next(): FoundFile | undefined;
+  isAtEnd(): boolean;
+  addFile(one: Reached): void;
+  addEdges(edges: Edges): void;
   entries(): Map<string, TreeEntry>;
 }
 
-/** Collects what goes into the input root. */
-function createWalk(trail: Trail): Walk {
+function createWalk(look: Look, trail: Trail, start: readonly FoundFile[]): Walk {
   const entries = new Map<string, TreeEntry>();
-  const folders = trail.folders;
+  const reached: Reached[] = [];
+  const gone: FoundFile[] = [];
+  const queue: FoundFile[] = [...start];
+  const visited = new Set<string>();
+  let at = 0;
   return {
-    addFile: (node) => void entries.set(node.path, node.entry),
-    addEdges(look, edges) {
+    reached,
+    gone,
+    next() {
+      for (; at < queue.length; at++) {
+        const found = queue[at];
+        if (found === undefined || visited.has(found.apparentPath)) continue;
+        visited.add(found.apparentPath);
+        return found;
+      }
+      return undefined;
+    },
+    isAtEnd: () => queue.slice(at).every((found) => visited.has(found.apparentPath)),
+    addFile(one) {
+      reached.push(one);
+      entries.set(one.node.path, one.node.entry);
+    },
+    addEdges(edges) {
       for (const link of edges.links) entries.set(link.path, link);
-      for (const folder of edges.folders) folders.add(folder);
-      for (const path of edges.probed) {
-        const node = look.file(path);
-        if (node !== undefined) entries.set(path, node.entry);
+      for (const folder of edges.folders) trail.folders.add(folder);
+      for (const found of edges.opened) if (!visited.has(found.apparentPath)) queue.push(found);
+      for (const found of edges.probed) {
+        const node = look.file(found.path);
+        if (node === undefined) gone.push(found);
+        else entries.set(node.path, node.entry);
       }
     },
     entries() {
       for (const [path, link] of trail.links) entries.set(path, link);
-      for (const { path } of folders) entries.set(path, { kind: "directory", path });
+      for (const { path } of trail.folders) entries.set(path, { kind: "directory", path });
       return entries;
     },
   };

@@ -32,7 +32,7 @@ const categories = [
 ];
 const localeRoot = "/usr/lib/locale";
 /** A larger archive would cost every worker more than it is worth. */
-const archiveMaxBytes = 64 * 1024 * 1024;
+const archiveMaxBytes = 16 * 1024 * 1024;
 const catalogues = /^(?:gcc|cpplib|libc|gas|bfd|opcodes|binutils)[\w.-]*\.mo$/;
 
 export function createLocales(disk: Disk): Locales {

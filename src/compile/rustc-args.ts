@@ -14,6 +14,7 @@ export type RustReason =
   | "incremental" // has state of an earlier run here, so it is quicker here
   | "native-library" // bundles a static library that a build script made
   | "unusual-outputs" // emits something whose name rustc chooses
+  | "prints-for-people" // in the width and colours of a terminal that only this node sees
   | "no-dep-info" // without it nobody learns which variables were read
   | "unusual-sysroot"
   | `unknown-option ${string}`;
@@ -180,6 +181,7 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
   if (last("target")?.endsWith(".json")) return here("unusual-sysroot");
 
   if (!emits.includes("dep-info")) return here("no-dep-info");
+  if (last("error-format") !== "json") return here("prints-for-people");
   const depInfo = join(outDir, `${crateName}${codegenOf("extra-filename") ?? ""}.d`);
   const outputs = [
     ...(emits.includes("link") ? [`${stem}.rlib`] : []),

@@ -11,7 +11,7 @@ export interface PackageQuery {
   /** The package's folder and `OUT_DIR`; none for a unit that Cargo did not start. */
   readonly folders: readonly string[];
   readonly source: string;
-  /** Where the package's workspace is looked for: files in it and down to the package count. */
+  /** The workspace's folder, canonical: files in it, and on the way to the package, count too. */
   readonly cwd: string;
   /** Whether a macro may look at such files: see `rustc-macros.ts`. */
   readonly macros: boolean;
@@ -70,18 +70,20 @@ export async function readPackage(
       open.push(path);
     }
   }
-  if (macros) for (const folder of foldersAbove(folders[0], cwd)) await addPlain(disk, folder, add);
+  if (macros) {
+    const [first = cwd] = folders;
+    const real = (await disk.realPath(first)) ?? first;
+    for (const folder of foldersAbove(real, cwd)) await addPlain(disk, folder, add);
+  }
   return room.files < 0 || room.bytes < 0 ? undefined : found;
 }
 
-/** The folders above a package up to its workspace's. */
-function foldersAbove(folder: string | undefined, cwd: string): readonly string[] {
-  const above: string[] = [];
-  if (folder === undefined || folder === cwd || !contains(cwd, folder)) return above;
-  for (let at = dirname(folder); ; at = dirname(at)) {
-    above.push(at);
-    if (at === cwd) return above;
-  }
+/** The folder that the compiler works in, and those between it and the package. */
+function foldersAbove(folder: string, cwd: string): readonly string[] {
+  const above = [cwd];
+  if (!contains(cwd, folder)) return above;
+  for (let at = dirname(folder); at.length > cwd.length; at = dirname(at)) above.push(at);
+  return above;
 }
 
 /** Manifests, lock and settings files; not what is hidden, which is nobody else's business. */

@@ -51,20 +51,26 @@ interface Sysroot {
 interface Kept {
   readonly toolchain: RustToolchain;
   readonly inputs: FoundInputs;
-  /** Folders whose contents were all taken, and how they looked. */
-  readonly folders: readonly { readonly path: string; readonly stamp: string }[];
+  /** Folders whose contents were all taken, and what was not there; how it looked. */
+  readonly looks: readonly { readonly path: string; readonly stamp: string }[];
 }
 
 type Env = Readonly<Record<string, string>>;
 
 const askMaxMs = 30_000;
 
+/**
+ * By this file rustc knows that the standard library's sources are installed, and then names their
+ * files by other paths, in debugging information too. It opens them for diagnostics only.
+ */
+const sourceMark = "lib/rustlib/src/rust/library/std/src/lib.rs";
+
 export function createRustToolchains(deps: RustToolchainDeps): RustToolchains {
   const { disk } = deps;
   const sysroots = createRecentMap<string, Promise<Sysroot>>(64);
   const toolchains = createRecentMap<string, Promise<Kept>>(16);
-  const holds = ({ inputs, folders }: Kept): boolean =>
-    folders.every(({ path, stamp }) => stampOf(disk, path) === stamp) && inputs.stillHolds();
+  const holds = ({ inputs, looks }: Kept): boolean =>
+    looks.every(({ path, stamp }) => stampOf(disk, path) === stamp) && inputs.stillHolds();
   return {
     async find(compiler, cwd, env, target, signal) {
       signal.throwIfAborted();
@@ -178,16 +184,23 @@ async function gather(
   target: string | undefined,
 ): Promise<Kept> {
   const rustc = join(sysroot.path, "bin", "rustc");
-  const folders: Kept["folders"][number][] = [];
+  const looks: Kept["looks"][number][] = [];
+  const look = (path: string): boolean => {
+    const stamp = stampOf(disk, path);
+    looks.push({ path, stamp });
+    return stamp !== "";
+  };
   const standard: string[] = [];
   for (const triple of new Set([sysroot.host, target ?? sysroot.host])) {
     const path = join(sysroot.path, "lib", "rustlib", triple, "lib");
-    folders.push({ path, stamp: stampOf(disk, path) });
+    look(path);
     const found = await metadata(disk, path);
     if (found.length === 0)
       throw new MeshError("unsupported", `no standard library for ${triple} in ${path}`);
     standard.push(...found);
   }
+  const source = join(sysroot.path, sourceMark);
+  if (look(source)) standard.push(source);
   const system = await elfClosure([rustc], new AbortController().signal);
   const loaded = system.flatMap(({ kind, path }) => (kind === "file" ? path : []));
   const inputs = await files.find({ files: [rustc, ...standard, ...loaded] });
@@ -197,7 +210,7 @@ async function gather(
     kind !== "directory" && /\.so(\.|$)/.test(basename(path)) ? path : [],
   );
   const entries = mergeEntries(inputs.entries, system);
-  return { toolchain: { rustc, entries, libraries }, inputs, folders };
+  return { toolchain: { rustc, entries, libraries }, inputs, looks };
 }
 
 /**

@@ -1,4 +1,5 @@
-import { cpSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { cpSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { whyNoTier } from "../exec/sandbox-world.contract.ts";
@@ -12,6 +13,7 @@ import {
   type Peer,
   record,
   type There,
+  writeFiles,
 } from "./rust-world.contract.ts";
 
 const why = missingTools.length > 0 ? `no ${missingTools.join(", ")}` : await whyNoTier("bwrap");
@@ -142,5 +144,74 @@ describe.skipIf(why !== undefined)("hard units", { timeout: 300_000 }, () => {
   ] as const)("%s: same bytes and warnings", async (_, args) => {
     const calls = record(["cargo", "build", "-p", "uses-all", ...args], root, oddEnv);
     expect(Object.fromEntries(await runAll(calls))).toMatchObject({ uses_all: "there" });
+  });
+
+  test("with the standard library's sources installed: same bytes", async () => {
+    const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).trim();
+    const toolchain = newFolder();
+    // Links where the file system allows: a toolchain is large.
+    const copy = 'cp -rl "$0/bin" "$0/lib" "$1" 2>/dev/null || cp -r "$0/bin" "$0/lib" "$1"';
+    execFileSync("sh", ["-c", copy, sysroot, toolchain]);
+    writeFiles(toolchain, { "lib/rustlib/src/rust/library/std/src/lib.rs": "" });
+    const target = newFolder();
+    // Not rustup's cargo, which puts its own libraries before those of the compiler.
+    const cargo = join(sysroot, "bin/cargo");
+    const calls = record([cargo, "build", "--release", "-p", "generic"], root, {
+      ...{ ...oddEnv, RUSTC: join(toolchain, "bin/rustc"), CARGO_TARGET_DIR: target },
+    });
+    expect(Object.fromEntries(await runAll(calls))).toMatchObject({ generic: "there" });
+    const deps = join(target, "release/deps");
+    const library = readdirSync(deps).find((name) => name.endsWith(".rlib")) ?? "";
+    expect(readFileSync(join(deps, library)).includes("rustlib/src/rust/library")).toBe(true);
+  });
+
+  test("a variable that only a macro of another crate names is found out about", async () => {
+    const calls = record(["cargo", "build", "-p", "hidden"], root, {
+      ...{ ...oddEnv, CARGO_TARGET_DIR: newFolder() },
+      ...{ ONLY_THE_MACRO_SAYS_SO: "here" },
+    });
+    const answer = await there(calls.find(({ crate }) => crate === "hidden"));
+    expect(answer).toMatchObject({ exitCode: 0, refusal: { code: "refused" } });
+  });
+
+  test("a macro is not run where a secret that it is given the name of is not", async () => {
+    const calls = record(["cargo", "build", "-p", "shared"], root, {
+      ...{ ...oddEnv, CARGO_TARGET_DIR: newFolder() },
+      ...{ DEPLOY_TOKEN: "only here" },
+    });
+    expect(await there(calls.find(({ crate }) => crate === "shared"))).toBe("reads-secret");
+  });
+
+  test("a source outside the package fails there, and is known about the next time", async () => {
+    const env = { ...oddEnv, CARGO_TARGET_DIR: newFolder() };
+    const calls = record(["cargo", "build", "-p", "uses-all"], root, env);
+    const call = calls.find(({ crate }) => crate === "uses_all");
+    const out = call?.args[call.args.indexOf("--out-dir") + 1] ?? "";
+    const depInfo = readdirSync(out).find((name) => /^uses_all-.*\.d$/.test(name)) ?? "";
+    renameSync(join(out, depInfo), join(out, "kept"));
+    expect(await there(call)).toMatchObject({ exitCode: 1 });
+    renameSync(join(out, "kept"), join(out, depInfo));
+    expect(await there(call)).toMatchObject({ exitCode: 0, refusal: undefined });
+  });
+
+  test("a planner that has not seen the dependencies offers what lies around, but no nosy macro", async () => {
+    const calls = record(["cargo", "build"], root, { ...oddEnv, CARGO_TARGET_DIR: newFolder() });
+    const [nosy, shared] = ["uses_nosy", "shared"].map((name) =>
+      calls.find(({ crate }) => crate === name),
+    );
+    const newcomer = await createPeer();
+    try {
+      if (nosy === undefined || shared === undefined) throw new Error("not built");
+      expect(await newcomer.plan(nosy, never)).toMatchObject({ reason: "macro-looks-around" });
+      const plan = await newcomer.plan(shared, never);
+      if (plan.at === "here") throw new Error(plan.reason);
+      const inputs = plan.spec.inputs.map(({ path }) => path);
+      expect(inputs.some((path) => /libgeneric-.*\.rmeta$/.test(path))).toBe(true);
+      expect(inputs.some((path) => /libreader-.*\.so$/.test(path))).toBe(true);
+      expect(inputs.some((path) => /libnosy-.*\.so$/.test(path))).toBe(false);
+      expectSame(await newcomer.run(plan), shared);
+    } finally {
+      await newcomer.close();
+    }
   });
 });

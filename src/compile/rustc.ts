@@ -105,13 +105,15 @@ async function plan(parts: Parts, request: Request): Promise<Plan> {
 
   const secrets = secretsIn(env);
   const refused = await refusedMacros(parts, request, inputs, secrets);
-  const [reason] = refused.values();
-  if (reason !== undefined && libraries.exact) return stays(reason, unit.crateName);
+  const needed = libraries.exact ? libraries.files : unit.externs;
+  const reason = needed.map((path) => refused.get(path)).find((why) => why !== undefined);
+  if (reason !== undefined) return stays(reason, unit.crateName);
   const macros = libraries.files.filter(isMacro).length > refused.size;
   if (secrets.some((name) => variables.has(name) || (macros && mentioned.has(name))))
     return stays("reads-secret", unit.crateName);
   // Without them the compiler says that it misses one, if the unit does use it.
-  const entries = inputs.entries.filter(({ path }) => !refused.has(path));
+  const left = new Set([...refused.keys()].map((path) => inputs.nodes.get(path)?.path ?? path));
+  const entries = inputs.entries.filter(({ path }) => !left.has(path));
   const spec: ActionSpec = {
     argv: [toolchain.rustc, ...remoteArgs(unit)],
     env: environmentOf(env, variables, macros),
@@ -136,7 +138,7 @@ async function plan(parts: Parts, request: Request): Promise<Plan> {
 
 const isMacro = (path: string): boolean => path.endsWith(".so");
 
-/** Macros that must not run elsewhere: canonical path to why. */
+/** Macros that must not run elsewhere, and why. */
 async function refusedMacros(
   { macros }: Parts,
   { toolchain, libraries }: Request,
@@ -148,7 +150,7 @@ async function refusedMacros(
   for (const path of libraries.files.filter(isMacro)) {
     const node = inputs.nodes.get(path);
     const reason = node && (await macros.whyHere(node, names, secrets));
-    if (reason !== undefined) refused.set(node?.path ?? path, reason);
+    if (reason !== undefined) refused.set(path, reason);
   }
   return refused;
 }

@@ -129,10 +129,12 @@ async function buildWith(
       signal,
     );
   try {
-    const version = await run([compiler, "--version"]);
-    if (version.exitCode !== 0) return { trouble: complaint(version) };
     const source = await disk.read(sourcePath);
-    const key = digestOf(concatBytes([source, utf8(`\0${compiler}\0`), version.stdout]));
+    // Its file tells one compiler from the next; asking for its version would cost a process at
+    // each start of a node.
+    const stat = disk.statFollowNow(compiler);
+    const made = `\0${compiler}\0${stat?.sizeBytes} ${stat?.mtimeNs} ${stat?.inode}`;
+    const key = digestOf(concatBytes([source, utf8(made)]));
     const home = join(folder, hashHexOf(key).slice(0, 16));
     const program = join(home, "mesh-shim");
     if (isProgram(disk, program)) return { program };

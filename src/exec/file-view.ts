@@ -6,13 +6,13 @@
  * a folder's mtime and ctime tell, unless they are so recent that a second change could hide
  * behind the first. It does not know who asks or what the files mean.
  */
-import { createRecentMap } from "../base/bounded.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import type { Clock, Disk, FileStat } from "../host/host.ts";
 import { hashFile } from "./hash-file.ts";
+import { createTwoAgeMap } from "./two-age-map.ts";
 
 /** A regular file as it was when it was last looked at. A changed file is another object. */
 export interface FileNode {
@@ -74,8 +74,13 @@ export interface Look {
   folder(path: string): FolderNode;
   /** Follows `path`, absolute or relative to `from`; undefined when it leads nowhere. */
   find(from: FolderNode, path: string, trail: Trail): Found | undefined;
-  /** Makes sure that `folder.version` is up to date. */
+  /**
+   * Makes sure that `folder.version` is up to date. It does not grow when a file that was found
+   * there goes away: that is noticed when the file is looked at.
+   */
   refresh(folder: FolderNode): void;
+  /** Says that a file found in `folder` is not there any more: its version grows. */
+  distrust(folder: FolderNode): void;
   /**
    * The file at a canonical path, hashed now if need be; undefined when it is gone.
    * @throws MeshError "io" when it cannot be read, "limit" when it is larger than `fileNowMaxBytes`.
@@ -138,8 +143,8 @@ export function createFileView(
   options: FileViewOptions = fileViewDefaults,
 ): FileView {
   const { disk, store, clock } = deps;
-  const folders = createRecentMap<string, FolderNode>(options.foldersMax);
-  const files = createRecentMap<string, KnownFile>(options.filesMax);
+  const folders = createTwoAgeMap<string, FolderNode>(options.foldersMax);
+  const files = createTwoAgeMap<string, KnownFile>(options.filesMax);
   let lastLook = 0;
 
   function look(): Look {
@@ -185,6 +190,11 @@ export function createFileView(
       }
       let changed = false;
       for (const [name, before] of folder.answers) {
+        // Whoever relies on a file looks at it anyway, and calls `distrust` when it is gone.
+        if (before.kind === "file") {
+          folder.answers.delete(name);
+          continue;
+        }
         const after = askDisk(folder, name);
         if (sameAnswer(before, after)) continue;
         folder.answers.set(name, after);
@@ -299,6 +309,10 @@ export function createFileView(
     return {
       folder: folderAt,
       refresh,
+      distrust(folder) {
+        folder.answers.clear();
+        folder.version++;
+      },
       find,
       unchanged: (node) => current(node.path) === node,
       get filesRead() {

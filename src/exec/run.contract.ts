@@ -1,11 +1,6 @@
 /** What every tier with walls promises about how a command ends, and what it leaves. */
 import { expect, test } from "vitest";
-import {
-  type GetWorld,
-  inputsOf,
-  processesWith,
-  type Scripted,
-} from "./sandbox-world.contract.ts";
+import { type GetWorld, inputsOf, processesWith, type Scripted } from "./sandbox-world.contract.ts";
 
 export function endingContract(
   world: GetWorld,

@@ -5,7 +5,7 @@
 import { textOf } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { Disk, Processes } from "../host/host.ts";
-import { parentOf } from "./file-view.ts";
+import { type Look, parentOf } from "./file-view.ts";
 
 export type Family = "gcc" | "clang";
 
@@ -21,6 +21,8 @@ export interface ToolchainQuery {
   readonly path: string;
   /** LD_LIBRARY_PATH, or "". */
   readonly libraryPath: string;
+  /** The planning step in which this is asked; a new one where there is none. */
+  readonly look?: Look;
 }
 
 export interface Probed {

@@ -146,8 +146,7 @@ export function createToolchains(
     };
   }
 
-  function holds({ files, asked, versions }: Kept): boolean {
-    const look = view.look();
+  function holds({ files, asked, versions }: Kept, look: Look): boolean {
     for (const folder of asked) look.refresh(folder);
     return (
       asked.every((folder, i) => folder.version === versions[i]) &&
@@ -161,7 +160,7 @@ export function createToolchains(
       const key = keyOf(query);
       const before = kept.get(key);
       const known = await before?.catch(() => undefined);
-      if (known !== undefined && holds(known)) return known.toolchain;
+      if (known !== undefined && holds(known, query.look ?? view.look())) return known.toolchain;
       // Somebody else may have asked anew while this one waited. The answer is shared, so it is
       // not this caller's to cancel.
       const now = kept.get(key);

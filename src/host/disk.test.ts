@@ -147,3 +147,17 @@ test.skipIf(process.platform !== "linux")(
     });
   },
 );
+
+test("folders with a common parent can be made at once", async () => {
+  const root = fs.mkdtempSync(join(tmpdir(), "mesh-folders-"));
+  const disk = createDisk();
+  try {
+    const names = Array.from({ length: 200 }, (_, index) =>
+      join(root, `a${index % 5}`, "b", `${index}`),
+    );
+    await Promise.all(names.map((name) => disk.makeDirectory(name)));
+    for (const name of names) expect((await disk.stat(name))?.kind).toBe("directory");
+  } finally {
+    await disk.remove(root);
+  }
+});

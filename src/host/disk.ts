@@ -322,21 +322,21 @@ function createTurns(max: number): Turns {
  * Node 24 tries again for ever, at full speed.
  */
 async function makeFolder(path: string): Promise<void> {
-  try {
-    await call.mkdir(path);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error)) throw error;
-    if (error.code === "EEXIST" && (await call.stat(path)).isDirectory()) return;
-    const parent = dirname(path);
-    if (error.code !== "ENOENT" || parent === path) throw error;
-    if (
-      await call.stat(parent).then(
+  // A second try, because somebody else may have made the parent between our two looks.
+  for (const lastTry of [false, true]) {
+    try {
+      await call.mkdir(path);
+      return;
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error)) throw error;
+      if (error.code === "EEXIST" && (await call.stat(path)).isDirectory()) return;
+      const parent = dirname(path);
+      if (error.code !== "ENOENT" || parent === path || lastTry) throw error;
+      const parentExists = await call.stat(parent).then(
         () => true,
         () => false,
-      )
-    )
-      throw error;
-    await makeFolder(parent);
-    await makeFolder(path);
+      );
+      if (!parentExists) await makeFolder(parent);
+    }
   }
 }

@@ -6,6 +6,7 @@
  */
 import type { ActionSpec, Execute } from "../action/action.ts";
 import type { Digest } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
 import type { Events } from "../base/events.ts";
 import type { PeerId } from "../base/ids.ts";
 import { createExchange, type Exchange } from "../blob/exchange.ts";
@@ -52,6 +53,7 @@ export const nodeDefaults: Pick<NodeOptions, "leaseMs" | "beatMs" | "prefetchTas
 
 const tasksMax = 100_000;
 const retryMs = 100;
+const retryMaxMs = 2500;
 const keepAnsweredMs = 60_000;
 const labelsMax = 50_000;
 
@@ -123,6 +125,7 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
       beatMs: options.beatMs,
       prefetchTasks: options.prefetchTasks,
       retryMs,
+      retryMaxMs,
       keepAnsweredMs,
     },
     signal,
@@ -147,9 +150,10 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     execute,
     async stop() {
       stopped.abort(new DOMException("the node is stopping", "AbortError"));
-      await control.stop();
+      owner.stop(new MeshError("cancelled", "this node is stopping"));
+      // The directory first: peers that hear the goodbye must not be dialled again.
       await directory.stop();
-      await membership.close();
+      await control.stop();
       await host.network.close();
     },
   };
@@ -165,7 +169,7 @@ function connect(
   control.attach({
     load: owner.load,
     onSteal: owner.onSteal,
-    onLoad: thief.wake,
+    onLoad: () => thief.wake(),
     onMessage(peer, { type, value }) {
       switch (type) {
         case "beat":

@@ -99,7 +99,7 @@ export async function openNode(options: OpenOptions, signal: AbortSignal): Promi
       )
     : loner(random, name ?? nameDefault);
 
-  const processes = createProcesses({ runMax: 1024, startNow: true });
+  const processes = createProcesses({ runMax: 1024, startNow: inMesh });
   const { slots } = options;
   const opened: (() => Promise<void>)[] = [() => processes.close()];
   try {
@@ -109,11 +109,14 @@ export async function openNode(options: OpenOptions, signal: AbortSignal): Promi
       { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },
       signal,
     );
-    const sandbox = await probeSandbox(
-      { processes, disk },
-      { wanted: options.sandbox, tmpDir: paths.tmp },
-      signal,
-    );
+    // Nobody steals from a node without a mesh, or is stolen from by it: no walls are needed.
+    const sandbox: Sandbox = inMesh
+      ? await probeSandbox(
+          { processes, disk },
+          { wanted: options.sandbox, tmpDir: paths.tmp },
+          signal,
+        )
+      : { tier: "", why: "this node belongs to no mesh", walls: undefined };
     const network = inMesh
       ? await joinNetwork(options, identity, membership, signal)
       : createNoNetwork(identity.peerId);
@@ -134,7 +137,7 @@ export async function openNode(options: OpenOptions, signal: AbortSignal): Promi
       },
       {
         ...nodeDefaults,
-        bootstrap: options.bootstrap,
+        bootstrap: [...options.bootstrap, ...(invite?.addrs ?? [])],
         own: {
           name: membership.name,
           roles: membership.roles,
@@ -222,13 +225,13 @@ async function readIdentity(disk: Disk, path: string): Promise<Identity> {
 }
 
 function joinNetwork(
-  { listen, bootstrap, mdns }: OpenOptions,
+  { listen, mdns }: OpenOptions,
   identity: Identity,
   { meshKey, name }: Membership,
   signal: AbortSignal,
 ): Promise<Network> {
   const where = listen === undefined ? {} : { listen };
-  return createNetwork({ identity, meshKey, bootstrap, mdns, name, ...where }, signal);
+  return createNetwork({ identity, meshKey, bootstrap: [], mdns, name, ...where }, signal);
 }
 
 /** The membership of a node that belongs nowhere and leaves no trace of it. */

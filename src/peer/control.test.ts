@@ -328,6 +328,25 @@ test("a peer that does not read is cut off once too much waits for it", async ()
   expect(lefts(low)).toEqual(["it does not read: too much waits to be sent"]);
 });
 
+test("load hints are left out while much waits for a slow peer", async () => {
+  const [low, high] = await pair();
+  const to = high.node.network.self;
+  wire.blackHole(low.node.network.self, to);
+  const stderr = new Uint8Array(100_000);
+  for (let count = 0; count < 16; count += 1) {
+    low.load = { ...low.load, queued: count };
+    low.node.control.send(to, {
+      type: "progress",
+      value: { $typeName: "mesh.v1.TaskProgress", task: "t", attempt: 1, stderr, outputs: [] },
+    });
+    if (count === 12) await settle();
+  }
+  const { load: before } = low.node.control.sent();
+  low.load = { ...low.load, queued: 99 };
+  low.node.control.send(to, cancel("t"));
+  expect(low.node.control.sent()).toMatchObject({ load: before, cancel: 1, progress: 16 });
+});
+
 test("an old load hint never replaces a newer one", async () => {
   const worker = await work(5);
   const { channel, network } = await joinRaw(worker, 1);
@@ -415,6 +434,7 @@ test("a stop sends what is queued, and waits no more than half a second for anyb
   });
   await clock.advance(600);
   expect(over).toBe(true);
+  await clock.advance(1000);
   expect(third.heard).toMatchObject([{ value: { task: "last words" } }]);
   expect(third.node.names()).toEqual(["node-002"]);
 });

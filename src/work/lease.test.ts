@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { asPeerId } from "../base/ids.ts";
-import { failuresMax, queued, step, type TaskEvent, type TaskState } from "./lease.ts";
+import { failuresMax, mayHave, queued, step, type TaskEvent, type TaskState } from "./lease.ts";
 
 const thief = asPeerId("thief");
 const other = asPeerId("other");
@@ -17,10 +17,10 @@ test("a thief that falls silent gives the task back to its owner", () => {
 test("a beat keeps the lease, and a beat for an older attempt does not", () => {
   const again = step(step(leased, { type: "thief-left", thief }), {
     type: "granted",
-    thief,
+    thief: other,
     untilMs: 900,
   });
-  const beat = { type: "renewed", thief, untilMs: 2000, running: true } as const;
+  const beat = { type: "renewed", thief: other, untilMs: 2000, running: true } as const;
   expect(step(again, { ...beat, attempt: 1 })).toBe(again);
   expect(step(again, { ...beat, attempt: 2 })).toMatchObject({ untilMs: 2000, running: true });
 });
@@ -55,10 +55,38 @@ test("a peer's failure is decided by one run here", () => {
 test("a task that peers keep losing stays at home in the end", () => {
   let state: TaskState = queued;
   for (let failure = 1; failure <= failuresMax; failure += 1) {
-    state = step(state, { type: "granted", thief, untilMs: 500 });
+    state = step(state, { type: "granted", thief: asPeerId(`${failure}`), untilMs: 500 });
     state = step(state, { type: "clock", nowMs: 500 });
   }
-  expect(state).toMatchObject({ at: "queued", failures: failuresMax, hereOnly: "lease expired" });
+  expect(state).toMatchObject({
+    at: "queued",
+    past: { failures: failuresMax },
+    hereOnly: "lease expired",
+  });
+});
+
+test("nobody gets a task again that it failed at or handed back", () => {
+  const reason = "no room";
+  for (const type of ["gave-up", "handed-back"] as const) {
+    const back = step(leased, { type, thief, attempt: 1, reason });
+    expect(back).toMatchObject({ at: "queued", hereOnly: undefined });
+    expect(mayHave(back, thief)).toBe(false);
+    expect(step(back, { type: "granted", thief, untilMs: 900 })).toBe(back);
+    expect(step(back, { type: "granted", thief: other, untilMs: 900 })).toMatchObject({
+      at: "leased",
+      attempt: 2,
+    });
+  }
+});
+
+test("handing back is no failure, however many do it", () => {
+  let state: TaskState = queued;
+  for (let peer = 1; peer <= 10; peer += 1) {
+    const by = asPeerId(`${peer}`);
+    state = step(state, { type: "granted", thief: by, untilMs: 500 });
+    state = step(state, { type: "handed-back", thief: by, attempt: peer, reason: "busy" });
+  }
+  expect(state).toMatchObject({ at: "queued", past: { failures: 0 }, hereOnly: undefined });
 });
 
 test("outputs that cannot be put in place bring the task home", () => {
@@ -66,23 +94,25 @@ test("outputs that cannot be put in place bring the task home", () => {
   expect(failed).toMatchObject({ at: "queued", hereOnly: "blob-missing" });
 });
 
+const anyPeer = fc.constantFrom(thief, other, asPeerId("third"), asPeerId("fourth"));
+
 const anyEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
   fc.record({
     type: fc.constant("granted" as const),
-    thief: fc.constantFrom(thief, other),
+    thief: anyPeer,
     untilMs: fc.nat(3000),
   }),
   fc.record({ type: fc.constant("clock" as const), nowMs: fc.nat(3000) }),
-  fc.record({ type: fc.constant("thief-left" as const), thief: fc.constantFrom(thief, other) }),
+  fc.record({ type: fc.constant("thief-left" as const), thief: anyPeer }),
   fc.record({
     type: fc.constant("answered" as const),
-    thief: fc.constantFrom(thief, other),
+    thief: anyPeer,
     attempt: fc.nat(4),
     exitCode: fc.nat(1),
   }),
   fc.record({
-    type: fc.constant("gave-up" as const),
-    thief: fc.constantFrom(thief, other),
+    type: fc.constantFrom("gave-up" as const, "handed-back" as const),
+    thief: anyPeer,
     attempt: fc.nat(4),
     reason: fc.constant("no room"),
   }),

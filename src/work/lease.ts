@@ -7,13 +7,20 @@
  */
 import type { PeerId } from "../base/ids.ts";
 
+/** What peers have made of a task so far. */
+export interface Past {
+  /** How many failed at it. */
+  readonly failures: number;
+  /** Who does not get it again: they failed at it, or had no time for it. At most once each. */
+  readonly peers: readonly PeerId[];
+}
+
 /** Where one task stands at its owner: always exactly one of these. */
 export type TaskState =
   | {
       readonly at: "queued";
       readonly attempt: number;
-      /** How many peers failed at it so far. */
-      readonly failures: number;
+      readonly past: Past;
       /** Why only this node may run it from now on. */
       readonly hereOnly: string | undefined;
     }
@@ -21,7 +28,7 @@ export type TaskState =
   | {
       readonly at: "leased";
       readonly attempt: number;
-      readonly failures: number;
+      readonly past: Past;
       readonly thief: PeerId;
       readonly untilMs: number;
       readonly running: boolean;
@@ -30,7 +37,7 @@ export type TaskState =
   | {
       readonly at: "committing";
       readonly attempt: number;
-      readonly failures: number;
+      readonly past: Past;
       readonly thief: PeerId;
     }
   | { readonly at: "done" }
@@ -60,6 +67,13 @@ export type TaskEvent =
       readonly attempt: number;
       readonly reason: string;
     }
+  /** The thief never ran it and has no time for it: nobody failed. */
+  | {
+      readonly type: "handed-back";
+      readonly thief: PeerId;
+      readonly attempt: number;
+      readonly reason: string;
+    }
   | { readonly type: "committed"; readonly attempt: number }
   | { readonly type: "commit-failed"; readonly attempt: number; readonly reason: string }
   | { readonly type: "finished-here" }
@@ -68,7 +82,35 @@ export type TaskEvent =
 /** After this many peers failed at a task, it stays at home. */
 export const failuresMax: number = 2;
 
-export const queued: TaskState = { at: "queued", attempt: 0, failures: 0, hereOnly: undefined };
+export const queued: TaskState = {
+  at: "queued",
+  attempt: 0,
+  past: { failures: 0, peers: [] },
+  hereOnly: undefined,
+};
+
+/** Whether this peer may have the task. */
+export function mayHave(state: TaskState, peer: PeerId): boolean {
+  return state.at === "queued" && state.hereOnly === undefined && !state.past.peers.includes(peer);
+}
+
+/** What came between a thief and its task, for people. */
+export function reasonOf(event: TaskEvent): string {
+  switch (event.type) {
+    case "gave-up":
+    case "handed-back":
+    case "commit-failed":
+      return event.reason;
+    case "answered":
+      return `remote exit ${event.exitCode}`;
+    case "thief-left":
+      return "peer left";
+    case "clock":
+      return "lease expired";
+    default:
+      return event.type;
+  }
+}
 
 /** The next state, or the very same object when the event means nothing here. */
 export function step(state: TaskState, event: TaskEvent): TaskState {
@@ -83,11 +125,11 @@ export function step(state: TaskState, event: TaskEvent): TaskState {
     case "finished-here":
       return state.at === "here" ? { at: "done" } : state;
     case "granted":
-      if (state.at !== "queued" || state.hereOnly !== undefined) return state;
+      if (state.at !== "queued" || !mayHave(state, event.thief)) return state;
       return {
         at: "leased",
         attempt: state.attempt + 1,
-        failures: state.failures,
+        past: state.past,
         thief: event.thief,
         untilMs: event.untilMs,
         running: false,
@@ -99,17 +141,19 @@ export function step(state: TaskState, event: TaskEvent): TaskState {
       if (!holds(state, event)) return state;
       // A peer's failure is never believed: one run here decides what the user sees.
       return event.exitCode === 0
-        ? { at: "committing", attempt: state.attempt, failures: state.failures, thief: state.thief }
-        : requeue(state, `remote exit ${event.exitCode}`);
+        ? { at: "committing", attempt: state.attempt, past: state.past, thief: state.thief }
+        : requeue(state, reasonOf(event));
     case "gave-up":
-      return holds(state, event) ? failed(state, event.reason) : state;
+      return holds(state, event) ? failed(state, reasonOf(event)) : state;
+    case "handed-back":
+      return holds(state, event) ? requeue(without(state, 0), undefined) : state;
     case "thief-left":
       return state.at === "leased" && state.thief === event.thief
-        ? failed(state, "peer left")
+        ? failed(state, reasonOf(event))
         : state;
     case "clock":
       return state.at === "leased" && state.untilMs <= event.nowMs
-        ? failed(state, "lease expired")
+        ? failed(state, reasonOf(event))
         : state;
     case "committed":
       return isCommitting(state, event.attempt) ? { at: "done" } : state;
@@ -132,14 +176,21 @@ function isCommitting(state: TaskState, attempt: number): state is Committing {
   return state.at === "committing" && state.attempt === attempt;
 }
 
-/** Back to the queue, for anybody unless too many have tried. */
+/** Back to the queue: for any other peer, unless too many have tried. */
 function failed(state: Leased, reason: string): TaskState {
-  const failures = state.failures + 1;
-  return failures < failuresMax
-    ? { at: "queued", attempt: state.attempt, failures, hereOnly: undefined }
-    : requeue({ ...state, failures }, reason);
+  const after = without(state, 1);
+  return requeue(after, after.past.failures < failuresMax ? undefined : reason);
 }
 
-function requeue(state: Leased | Committing, reason: string): TaskState {
-  return { at: "queued", attempt: state.attempt, failures: state.failures, hereOnly: reason };
+/** The same, for everybody but its thief. */
+function without(state: Leased, failures: number): Leased {
+  const { past, thief } = state;
+  return {
+    ...state,
+    past: { failures: past.failures + failures, peers: [...past.peers, thief] },
+  };
+}
+
+function requeue({ attempt, past }: Leased | Committing, hereOnly: string | undefined): TaskState {
+  return { at: "queued", attempt, past, hereOnly };
 }

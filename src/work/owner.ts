@@ -18,23 +18,25 @@ import type { Clock } from "../host/host.ts";
 import type { Control, OwnLoad } from "../peer/control.ts";
 import {
   type Beat,
-  CancelSchema,
   type Grant,
   type StealGrant,
   StealGrantSchema,
   type StealRequest,
-  TaskClosedSchema,
   type TaskDone,
   type TaskFailed,
   type TaskProgress,
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { readOutcome, readProgress } from "./answer.ts";
-import { createDeque, type Queued } from "./deque.ts";
+import { createDeque } from "./deque.ts";
 import type { Durations } from "./durations.ts";
 import { toGrant } from "./grant.ts";
-import { queued, step, type TaskEvent, type TaskState } from "./lease.ts";
+import { mayHave, queued, reasonOf, type TaskEvent, type TaskState } from "./lease.ts";
+import { createLeases } from "./leases.ts";
+import { type Counts, createLedger, type Entry } from "./ledger.ts";
 import type { Slots } from "./slots.ts";
+import { createStanding } from "./standing.ts";
 import type { Outcome, Owner, Task } from "./task.ts";
+import { createVoice } from "./voice.ts";
 
 export interface OwnerDeps {
   readonly clock: Clock;
@@ -62,28 +64,24 @@ export interface OwnerParts extends Owner {
   onDone(peer: PeerId, done: TaskDone): void;
   onFailed(peer: PeerId, failed: TaskFailed): void;
   onPeerLeft(peer: PeerId): void;
-  /** Tasks by where they stand, for status and for tests of what must be empty at rest. */
-  counts(): Readonly<Record<"queued" | "here" | "leased" | "committing", number>>;
-}
-
-interface Entry extends Queued {
-  readonly id: TaskId;
-  readonly task: Task;
-  readonly submittedMs: number;
-  state: TaskState;
-  readonly settle: (outcome: Outcome) => void;
-  readonly fail: (error: unknown) => void;
-  readonly cancelled: AbortController;
-  /** A queued entry's place changes when it may no longer leave. */
-  stealable: boolean;
+  /** For status and for tests of what must be empty at rest. */
+  counts(): Counts;
+  /**
+   * Takes nothing more and lets go of whatever does not run here: its `submit` rejects with
+   * `reason`. What runs here ends by itself, since its process is its requester's.
+   */
+  stop(reason: MeshError): void;
 }
 
 export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts {
   const { clock, control, slots, durations, emit } = deps;
-  const entries = new Map<TaskId, Entry>();
+  const ledger = createLedger();
   const deque = createDeque<Entry>();
+  const standing = createStanding(clock);
+  const voice = createVoice(control);
+  const leases = createLeases({ clock, expire });
   let order = 0;
-  let watching = false;
+  let stopped: MeshError | undefined;
 
   slots.onFree(runHereWhilePossible);
 
@@ -97,76 +95,63 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     }),
     onSteal,
     onBeat(peer, beat) {
-      const untilMs = clock.nowMs() + options.leaseMs;
       for (const { task, attempt, running } of beat.held) {
-        const entry = entries.get(asTaskId(task));
-        if (entry === undefined || !renew(entry, peer, attempt, untilMs, running)) {
-          stale(peer, task, attempt);
-        }
+        if (!renew(peer, task, attempt, running)) stale(peer, task, attempt);
       }
     },
     onProgress(peer, progress) {
-      const entry = heldBy(peer, progress.task, progress.attempt);
+      const entry = ledger.heldBy(peer, progress.task, progress.attempt);
       if (entry === undefined) return stale(peer, progress.task, progress.attempt);
       entry.task.onProgress?.(readProgress(progress), peer);
     },
     onDone,
-    onFailed(peer, { task, attempt, code, message }) {
-      const entry = heldBy(peer, task, attempt);
-      if (entry === undefined) return stale(peer, task, attempt);
-      apply(entry, { type: "gave-up", thief: peer, attempt, reason: `${code}: ${message}` });
-    },
+    onFailed,
     onPeerLeft(peer) {
-      for (const entry of entries.values()) apply(entry, { type: "thief-left", thief: peer });
+      for (const entry of [...ledger.leased()]) apply(entry, { type: "thief-left", thief: peer });
     },
-    counts() {
-      const counts = { queued: 0, here: 0, leased: 0, committing: 0 };
-      for (const { state } of entries.values()) {
-        if (state.at !== "done" && state.at !== "cancelled") counts[state.at] += 1;
+    counts: () => ledger.counts(),
+    stop(reason) {
+      stopped = reason;
+      for (const { id, state } of [...ledger.entries()]) {
+        if (state.at !== "here") cancelEntry(id, reason);
       }
-      return counts;
+      leases.stop();
     },
   };
 
   async function submit(task: Task, signal: AbortSignal): Promise<Outcome> {
     signal.throwIfAborted();
-    if (entries.size >= options.tasksMax) {
+    if (stopped !== undefined) throw stopped;
+    if (ledger.size >= options.tasksMax) {
       throw new MeshError("limit", `${options.tasksMax} tasks are already waiting or running`);
     }
     order += 1;
     const id = asTaskId(`${deps.idPrefix}-${order}`);
-    const cancelled = new AbortController();
-    const outcome = new Promise<Outcome>((settle, fail) => {
-      const entry: Entry = {
-        id,
-        task,
-        order,
-        settle,
-        fail,
-        cancelled,
-        state: queued,
-        submittedMs: clock.nowMs(),
-        stealable: task.action !== undefined,
-        expectedMs: durations.expectedMs(task.kind, task.label),
-      };
-      entries.set(id, entry);
-      emit({
-        event: "task-queued",
-        task: id,
-        build: task.build,
-        kind: task.kind,
-        label: task.label,
-        stealable: entry.stealable,
-      });
-      enqueue(entry);
-    });
+    const { promise: outcome, resolve: settle, reject: fail } = Promise.withResolvers<Outcome>();
+    const entry: Entry = {
+      id,
+      task,
+      order,
+      settle,
+      fail,
+      cancelled: new AbortController(),
+      state: queued,
+      submittedMs: clock.nowMs(),
+      stealable: task.action !== undefined,
+      expectedMs: durations.expectedMs(task.kind, task.label),
+      accuser: undefined,
+    };
+    ledger.add(entry);
+    const { build, kind, label } = task;
+    emit({ event: "task-queued", task: id, build, kind, label, stealable: entry.stealable });
+    enqueue(entry);
     const cancel = () => cancelEntry(id, signal.reason);
     signal.addEventListener("abort", cancel, { once: true });
     try {
       return await outcome;
     } finally {
       signal.removeEventListener("abort", cancel);
-      entries.delete(id);
+      ledger.remove(id);
     }
   }
 
@@ -177,7 +162,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   }
 
   function runHereWhilePossible(): void {
-    while (deque.size > 0) {
+    while (deque.size > 0 && stopped === undefined) {
       const slot = slots.tryTake();
       if (slot === undefined) return;
       const entry = deque.takeHere();
@@ -191,29 +176,32 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
 
   /** Never rejects. */
   async function runHere(entry: Entry): Promise<void> {
-    const { task } = entry;
-    const started = apply(entry, { type: "started-here" });
-    if (started.at !== "here") return;
-    const { fallback, attempt } = started;
-    emit({ event: "task-started", task: entry.id, build: task.build, peer: undefined, attempt });
+    const { task, id } = entry;
+    const { build, label } = task;
+    const { state } = apply(entry, { type: "started-here" });
+    if (state.at !== "here") return;
+    const { fallback, attempt } = state;
+    emit({ event: "task-started", task: id, build, peer: undefined, attempt });
     if (fallback !== undefined) {
-      emit({
-        event: "task-fallback",
-        task: entry.id,
-        build: task.build,
-        label: task.label,
-        reason: fallback,
-      });
+      emit({ event: "task-fallback", task: id, build, label, reason: fallback });
     }
     const startedMs = clock.nowMs();
     try {
       const exitCode = await task.runHere(entry.cancelled.signal);
       const wallMs = clock.nowMs() - startedMs;
-      durations.learn(task.kind, task.label, wallMs);
-      if (apply(entry, { type: "finished-here" }).at !== "done") return;
-      finished(entry, { source: "here", exitCode, wallMs, fallback }, undefined);
+      durations.learn(task.kind, label, wallMs);
+      // It compiles here: then the peer that said it does not has something wrong with it.
+      if (exitCode === 0 && entry.accuser !== undefined) standing.failed(entry.accuser);
+      if (apply(entry, { type: "finished-here" }).state.at === "done") {
+        finished(entry, { source: "here", exitCode, wallMs, fallback }, undefined);
+      } else {
+        // Its process was faster than the one that cancelled it; whoever did is told all the same.
+        entry.fail(entry.cancelled.signal.reason);
+      }
     } catch (error) {
-      apply(entry, { type: "cancel" });
+      if (ledger.apply(entry, { type: "cancel" }) !== undefined) {
+        emit({ event: "task-cancelled", task: id, build });
+      }
       entry.fail(error);
     }
   }
@@ -221,46 +209,57 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   function onSteal(peer: PeerId, request: StealRequest): StealGrant {
     const platforms = new Set(request.platforms);
     const fair = Math.ceil(deque.stealable / 2);
-    const taken = deque.takeForThief(Math.min(request.room, fair), ({ task }) =>
-      platforms.has(task.action?.spec.platform["platform"] ?? ""),
-    );
-    const untilMs = clock.nowMs() + options.leaseMs;
+    const taken = standing.isWelcome(peer)
+      ? deque.takeForThief(
+          Math.min(request.room, fair),
+          ({ task, state }) =>
+            platforms.has(task.action?.spec.platform.platform ?? "") && mayHave(state, peer),
+        )
+      : [];
+    const untilMs = leases.nowMs() + options.leaseMs;
     const grants: Grant[] = [];
     for (const entry of taken) {
-      apply(entry, { type: "granted", thief: peer, untilMs });
-      const { state, task } = entry;
-      if (state.at !== "leased" || task.action === undefined) continue;
-      grants.push(
-        toGrant(entry.id, state.attempt, options.leaseMs, entry.expectedMs, task, task.action),
-      );
-      emit({
-        event: "task-started",
-        task: entry.id,
-        build: task.build,
-        peer,
-        attempt: state.attempt,
+      const { state, task, id, expectedMs } = apply(entry, {
+        type: "granted",
+        thief: peer,
+        untilMs,
       });
+      if (state.at !== "leased" || task.action === undefined) continue;
+      const { attempt } = state;
+      grants.push(toGrant(id, attempt, options.leaseMs, expectedMs, task, task.action));
+      emit({ event: "task-started", task: id, build: task.build, peer, attempt });
     }
-    if (grants.length > 0) void watchLeases();
+    if (grants.length > 0) leases.watch();
     return create(StealGrantSchema, { grants });
   }
 
   function onDone(peer: PeerId, done: TaskDone): void {
-    const entry = heldBy(peer, done.task, done.attempt);
-    const { attempt } = done;
+    const { task, attempt } = done;
+    const entry = ledger.heldBy(peer, task, attempt);
     if (entry === undefined) {
-      close(peer, done.task, attempt, false);
-      stale(peer, done.task, attempt);
+      emit({ event: "task-stale", task: asTaskId(task), peer, attempt });
+      voice.close(peer, task, attempt, false);
       return;
     }
-    apply(entry, {
-      type: "answered",
-      thief: peer,
-      attempt,
-      exitCode: done.result?.exitCode ?? -1,
-    });
+    const exitCode = done.result?.exitCode ?? -1;
+    if (exitCode !== 0) entry.accuser = peer;
+    apply(entry, { type: "answered", thief: peer, attempt, exitCode });
     if (entry.state.at === "committing") void commit(entry, peer, attempt, done);
-    else close(peer, done.task, attempt, false);
+    else voice.close(peer, task, attempt, false);
+  }
+
+  function onFailed(peer: PeerId, { task, attempt, code, message }: TaskFailed): void {
+    const entry = ledger.heldBy(peer, task, attempt);
+    if (entry?.state.at !== "leased") {
+      stale(peer, task, attempt);
+      return;
+    }
+    const reason = `${code}: ${message}`;
+    // It has no time for it after all, or had given up asking before the grant came.
+    const isUntried = code === "cancelled" || (code === "deadline" && !entry.state.running);
+    // What is too large for one is too large for all: that says nothing about this peer.
+    if (!isUntried && code !== "limit") standing.failed(peer);
+    apply(entry, { type: isUntried ? "handed-back" : "gave-up", thief: peer, attempt, reason });
   }
 
   /** Never rejects. */
@@ -270,126 +269,93 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     attempt: number,
     done: TaskDone,
   ): Promise<void> {
-    const { task } = entry;
+    const { task, id } = entry;
     try {
       const outcome = await readOutcome(done, task.action?.spec.outputPaths ?? [], deps.store);
       await task.commit(outcome, peer, entry.cancelled.signal);
-      durations.learn(task.kind, task.label, done.timings?.runMs ?? 0);
-      const committed = apply(entry, { type: "committed", attempt });
-      close(peer, done.task, attempt, committed.at === "done");
-      if (committed.at !== "done") return;
-      const wallMs = clock.nowMs() - entry.submittedMs;
-      finished(entry, { source: "there", peer, exitCode: 0, wallMs }, peer);
     } catch (error) {
       const reason = isMeshError(error) ? `${error.code}: ${error.message}` : messageOf(error);
-      close(peer, done.task, attempt, false);
+      voice.close(peer, id, attempt, false);
       apply(entry, { type: "commit-failed", attempt, reason });
+      return;
     }
+    durations.learn(task.kind, task.label, done.timings?.runMs ?? 0);
+    const isDone = apply(entry, { type: "committed", attempt }).state.at === "done";
+    voice.close(peer, id, attempt, isDone);
+    if (!isDone) return;
+    standing.delivered(peer);
+    const wallMs = clock.nowMs() - entry.submittedMs;
+    finished(entry, { source: "there", peer, exitCode: 0, wallMs }, peer);
   }
 
-  /** Applies an event, and does what the new state asks for. */
-  function apply(entry: Entry, event: TaskEvent): TaskState {
-    const before = entry.state;
-    entry.state = step(before, event);
-    const { state, task } = entry;
-    if (state === before || state.at !== "queued") return state;
-    if (before.at !== "leased" && before.at !== "committing") return state;
-    emit({
-      event: "task-requeued",
-      task: entry.id,
-      build: task.build,
-      peer: before.thief,
-      attempt: before.attempt,
-      reason: state.hereOnly ?? event.type,
-    });
-    control.send(before.thief, {
-      type: "cancel",
-      value: create(CancelSchema, { task: entry.id, attempt: before.attempt }),
-    });
-    entry.stealable = state.hereOnly === undefined;
+  /** Applies an event; a task that comes back from a thief is queued again. */
+  function apply(entry: Entry, event: TaskEvent): Entry {
+    const before = ledger.apply(entry, event);
+    const { state } = entry;
+    if (before === undefined || state.at !== "queued") return entry;
+    if (before.at === "leased" || before.at === "committing") cameBack(entry, before, event);
+    return entry;
+  }
+
+  function cameBack(
+    entry: Entry,
+    { thief, attempt }: TaskState & { readonly at: "leased" | "committing" },
+    event: TaskEvent,
+  ): void {
+    const { task, id, state } = entry;
+    const reason = reasonOf(event);
+    emit({ event: "task-requeued", task: id, build: task.build, peer: thief, attempt, reason });
+    // Everybody else knows already that it is over.
+    if (event.type === "clock") voice.cancel(thief, id, attempt);
+    if (event.type === "clock" || event.type === "commit-failed") standing.failed(thief);
+    entry.stealable = state.at === "queued" && state.hereOnly === undefined;
     enqueue(entry);
-    return entry.state;
   }
 
   function cancelEntry(id: TaskId, reason: unknown): void {
-    const entry = entries.get(id);
+    const entry = ledger.get(id);
     if (entry === undefined) return;
-    const before = entry.state;
+    const before = ledger.apply(entry, { type: "cancel" });
+    if (before === undefined) return;
     if (before.at === "queued") deque.remove(entry);
-    apply(entry, { type: "cancel" });
-    if (entry.state.at !== "cancelled") return;
     if (before.at === "leased" || before.at === "committing") {
-      control.send(before.thief, {
-        type: "cancel",
-        value: create(CancelSchema, { task: id, attempt: before.attempt }),
-      });
+      voice.cancel(before.thief, id, before.attempt);
     }
     emit({ event: "task-cancelled", task: id, build: entry.task.build });
     entry.cancelled.abort(reason);
-    // A task that runs here ends when its process has: `runHere` rejects then.
+    // A task that runs here ends when its process has: `runHere` settles it then.
     if (before.at !== "here") entry.fail(reason);
   }
 
-  /** Expires leases, and sleeps for as long as there is one. Never rejects. */
-  async function watchLeases(): Promise<void> {
-    if (watching) return;
-    watching = true;
-    const forever = new AbortController().signal;
-    for (;;) {
-      const nowMs = clock.nowMs();
-      let nextMs = Number.POSITIVE_INFINITY;
-      for (const entry of entries.values()) {
-        apply(entry, { type: "clock", nowMs });
-        if (entry.state.at === "leased") nextMs = Math.min(nextMs, entry.state.untilMs);
-      }
-      if (nextMs === Number.POSITIVE_INFINITY) break;
-      await clock.sleep(Math.max(1, nextMs - nowMs), forever);
+  function expire(nowMs: number): number {
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const entry of [...ledger.leased()]) {
+      apply(entry, { type: "clock", nowMs });
+      if (entry.state.at === "leased") nextMs = Math.min(nextMs, entry.state.untilMs);
     }
-    watching = false;
+    return nextMs;
   }
 
-  function renew(
-    entry: Entry,
-    thief: PeerId,
-    attempt: number,
-    untilMs: number,
-    running: boolean,
-  ): boolean {
-    const before = entry.state;
+  function renew(thief: PeerId, task: string, attempt: number, running: boolean): boolean {
+    const entry = ledger.get(asTaskId(task));
+    if (entry === undefined) return false;
+    const { state } = entry;
     // The answer overtook the beat: nothing to renew, nothing stale.
-    if (before.at === "committing" && before.attempt === attempt) return true;
-    apply(entry, { type: "renewed", thief, attempt, untilMs, running });
-    return entry.state !== before;
-  }
-
-  function heldBy(peer: PeerId, task: string, attempt: number): Entry | undefined {
-    const entry = entries.get(asTaskId(task));
-    const held =
-      entry?.state.at === "leased" && entry.state.thief === peer && entry.state.attempt === attempt;
-    return held ? entry : undefined;
+    if (state.at === "committing" && state.attempt === attempt) return true;
+    const untilMs = leases.nowMs() + options.leaseMs;
+    return ledger.apply(entry, { type: "renewed", thief, attempt, untilMs, running }) !== undefined;
   }
 
   function stale(peer: PeerId, task: string, attempt: number): void {
     emit({ event: "task-stale", task: asTaskId(task), peer, attempt });
-    control.send(peer, { type: "cancel", value: create(CancelSchema, { task, attempt }) });
-  }
-
-  function close(peer: PeerId, task: string, attempt: number, accepted: boolean): void {
-    const value = create(TaskClosedSchema, { task, attempt, accepted });
-    control.send(peer, { type: "closed", value });
+    voice.cancel(peer, task, attempt);
   }
 
   function finished(entry: Entry, outcome: Outcome, peer: PeerId | undefined): void {
-    emit({
-      event: "task-done",
-      task: entry.id,
-      build: entry.task.build,
-      label: entry.task.label,
-      source: outcome.source,
-      peer,
-      exitCode: outcome.exitCode,
-      wallMs: outcome.wallMs,
-    });
+    const { task, id } = entry;
+    const { build, label } = task;
+    const { source, exitCode, wallMs } = outcome;
+    emit({ event: "task-done", task: id, build, label, source, peer, exitCode, wallMs });
     entry.settle(outcome);
   }
 }

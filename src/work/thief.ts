@@ -2,16 +2,18 @@
  * The worker half of a node: steals while it is idle, runs what it got, and answers.
  *
  * Nothing polls: a search starts when a peer's hint promises work, when a slot comes free or when
- * a peer joins, and ends after two misses in a row. What is stolen runs behind this node's own
- * tasks. It does not know what an action does: `execute` does.
+ * a peer joins, and ends when no hint promises anything. What is stolen runs behind this node's
+ * own tasks, and goes back when it would wait for them. It does not know what an action does:
+ * `execute` does.
  */
 import { create } from "@bufbuild/protobuf";
-import { isMeshError, messageOf } from "../base/errors.ts";
+import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import type { Emit } from "../base/events.ts";
 import { asTaskId, type PeerId } from "../base/ids.ts";
 import type { Clock, Random } from "../host/host.ts";
+import { createAlarm } from "../peer/alarm.ts";
 import type { Control } from "../peer/control.ts";
-import type { Directory } from "../peer/directory.ts";
+import type { Directory, Peer } from "../peer/directory.ts";
 import {
   BeatSchema,
   type Grant,
@@ -20,6 +22,7 @@ import {
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { writeDone, writeProgress } from "./answer.ts";
 import { type ForeignDeps, runForeign } from "./foreign.ts";
+import { createPatience } from "./patience.ts";
 import type { Slots } from "./slots.ts";
 import { chooseVictim } from "./victim.ts";
 
@@ -40,8 +43,10 @@ export interface ThiefOptions {
   readonly beatMs: number;
   /** Tasks taken beyond the free slots, so that their inputs move while others run. */
   readonly prefetchTasks: number;
-  /** How long after two misses a hint that still promises work is tried again. */
+  /** How long after two misses a hint that still promises work is tried again, at first ... */
   readonly retryMs: number;
+  /** ... and in the end. */
+  readonly retryMaxMs: number;
   /** How long an answered task's outputs are kept for an owner that says nothing. */
   readonly keepAnsweredMs: number;
 }
@@ -61,6 +66,8 @@ interface Held {
   readonly grant: Grant;
   readonly abort: AbortController;
   running: boolean;
+  /** Waited already at the last beat while this node had work of its own. */
+  overdue: boolean;
   /** Resolves the wait for the owner's last word. */
   closed: (accepted: boolean) => void;
   answered: boolean;
@@ -69,11 +76,13 @@ interface Held {
 export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: AbortSignal): Thief {
   const { clock, control, directory, slots, emit } = deps;
   const held = new Map<string, Held>();
+  const patience = createPatience(clock, options);
+  const alarm = createAlarm(clock);
   let searching = false;
   let beating = false;
 
   signal.addEventListener("abort", () => {
-    for (const entry of held.values()) entry.abort.abort(signal.reason);
+    for (const entry of held.values()) handBack(entry, "this node is stopping");
   });
   slots.onFree(wake);
 
@@ -90,7 +99,11 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   };
 
   function wake(): void {
-    if (searching || signal.aborted || deps.platforms.length === 0) return;
+    if (signal.aborted || deps.platforms.length === 0) return;
+    if (searching) {
+      alarm.ring();
+      return;
+    }
     searching = true;
     search().then(
       () => {
@@ -103,19 +116,21 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     );
   }
 
+  /** Ends when there is no room, or nobody who promises anything. */
   async function search(): Promise<void> {
-    let misses = 0;
-    for (;;) {
+    while (!signal.aborted) {
       const room = roomNow();
-      const victim = chooseVictim(directory.peers(), (bound) => deps.random.below(bound));
-      if (room <= 0 || victim === undefined || signal.aborted) return;
-      const got = await stealFrom(victim.id, room);
-      misses = got > 0 ? 0 : misses + 1;
-      if (misses >= 2) {
-        // Its hint still promises work, and yet it gave none: no reason to hammer it.
-        await clock.sleep(options.retryMs, signal);
-        misses = 0;
+      const peers = directory.peers();
+      if (room <= 0) return;
+      const victim = chooseVictim(patience.ready(peers), (bound) => deps.random.below(bound));
+      if (victim !== undefined) {
+        await stealFrom(victim, room);
+        continue;
       }
+      patience.keep(peers);
+      const waitMs = patience.waitMs(peers);
+      if (waitMs === Number.POSITIVE_INFINITY) return;
+      await alarm.wait(waitMs, signal);
     }
   }
 
@@ -126,28 +141,35 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     return slots.count - slots.busy + options.prefetchTasks - waiting;
   }
 
-  async function stealFrom(victim: PeerId, room: number): Promise<number> {
+  async function stealFrom(victim: Peer, room: number): Promise<void> {
     const askedMs = clock.nowMs();
     const request = create(StealRequestSchema, { room, platforms: [...deps.platforms] });
     try {
-      const { grants } = await control.steal(victim, request, signal);
+      const { grants } = await control.steal(victim.id, request, signal);
       const rttMs = clock.nowMs() - askedMs;
-      emit({ event: "steal-asked", peer: victim, granted: grants.length, rttMs });
-      for (const grant of grants) keep(victim, grant);
-      return grants.length;
+      emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
+      for (const grant of grants.slice(0, room)) keep(victim.id, grant);
+      for (const { task, attempt } of grants.slice(room)) {
+        sendBack(victim.id, task, attempt, "there was room for fewer");
+      }
+      if (grants.length > 0) return patience.gave(victim.id);
     } catch (error) {
-      if (isMeshError(error, "peer-gone", "deadline", "limit")) return 0;
-      throw error;
+      // It is gone, or too slow, or talks nonsense and has been dropped for it.
+      if (!isMeshError(error) || signal.aborted) throw error;
     }
+    // By what its hint says now: the answer brought a newer one.
+    patience.missed(directory.peers().find(({ id }) => id === victim.id) ?? victim);
   }
 
   function keep(owner: PeerId, grant: Grant): void {
     const key = keyOf(owner, grant.task, grant.attempt);
+    if (held.has(key)) return;
     const entry: Held = {
       owner,
       grant,
       abort: new AbortController(),
       running: false,
+      overdue: false,
       closed: () => {},
       answered: false,
     };
@@ -201,6 +223,19 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     }
   }
 
+  /** Tells the owner at once, so that it need not wait for the lease, and ends the work on it. */
+  function handBack(entry: Held, why: string): void {
+    const { owner, grant, answered, abort } = entry;
+    if (!answered && !abort.signal.aborted) sendBack(owner, grant.task, grant.attempt, why);
+    abort.abort(new MeshError("cancelled", why));
+  }
+
+  /** "cancelled" says that nobody failed at it. */
+  function sendBack(owner: PeerId, task: string, attempt: number, message: string): void {
+    const value = create(TaskFailedSchema, { task, attempt, code: "cancelled", message });
+    control.send(owner, { type: "failed", value });
+  }
+
   /** Sends the answer and keeps its outputs until the owner has them or is gone. */
   function answer(entry: Held, send: () => void): Promise<boolean> {
     return clock
@@ -222,13 +257,13 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   async function beat(): Promise<void> {
     if (beating) return;
     beating = true;
-    while (!signal.aborted) {
-      const byOwner = Map.groupBy(
-        [...held.values()].filter(({ answered }) => !answered),
-        ({ owner }) => owner,
-      );
-      if (byOwner.size === 0) break;
-      for (const [owner, entries] of byOwner) {
+    for (;;) {
+      await clock.sleep(options.beatMs, signal).catch(() => {});
+      if (signal.aborted) break;
+      handBackOverdue();
+      const open = [...held.values()].filter((entry) => isOpen(entry));
+      if (open.length === 0) break;
+      for (const [owner, entries] of Map.groupBy(open, (entry) => entry.owner)) {
         const leases = entries.map(({ grant: { task, attempt }, running }) => ({
           task,
           attempt,
@@ -236,14 +271,28 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
         }));
         control.send(owner, { type: "beat", value: create(BeatSchema, { held: leases }) });
       }
-      await clock.sleep(options.beatMs, signal).catch(() => {});
     }
     beating = false;
+  }
+
+  /** What would wait behind this node's own queue is better off with anybody else. */
+  function handBackOverdue(): void {
+    const isBusy = deps.ownQueued() > 0;
+    for (const entry of held.values()) {
+      if (entry.running || !isOpen(entry)) continue;
+      if (isBusy && entry.overdue) handBack(entry, "this node has work of its own");
+      entry.overdue = isBusy;
+    }
   }
 
   function heldBy(peer: PeerId, task: string, attempt: number): Held | undefined {
     return held.get(keyOf(peer, task, attempt));
   }
+}
+
+/** Its lease has to be renewed. */
+function isOpen({ answered, abort }: Held): boolean {
+  return !answered && !abort.signal.aborted;
 }
 
 const cancelled = new DOMException("the owner no longer wants it", "AbortError");

@@ -22,6 +22,7 @@ export function chooseVictim(
   return surplusOf(b) > surplusOf(a) ? b : a;
 }
 
-function surplusOf({ load }: Peer): number {
+/** Tasks its last hint promised. */
+export function surplusOf({ load }: Peer): number {
   return load?.stealable ?? 0;
 }

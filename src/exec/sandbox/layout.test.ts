@@ -26,7 +26,6 @@ test("without outputs there is only a root", () => {
   expect(layout.bays).toEqual([]);
   expect(layout.memoryTmp).toBe(true);
   expect(layout.folders).toEqual(["/usr", "/usr/bin", "/p", "/tmp"]);
-  expect(layout.leafFolders).toEqual(["/usr/bin", "/p", "/tmp"]);
   expect(layout.links.map(({ path }) => path)).toEqual(["/usr/bin/cc"]);
 });
 

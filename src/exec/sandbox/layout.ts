@@ -38,8 +38,6 @@ export interface Bay {
 export interface Layout {
   /** All folders of the root, outer before inner. */
   readonly folders: readonly string[];
-  /** Those that have no folder inside: making these makes all. */
-  readonly leafFolders: readonly string[];
   /** Files of the root, to be hard-linked. */
   readonly links: readonly FileLink[];
   readonly symlinks: readonly SymbolicLink[];
@@ -250,26 +248,21 @@ function holdsInputs(folder: Folder): boolean {
 function planRoot(
   root: Folder,
   copied: ReadonlySet<Node>,
-): Pick<Layout, "folders" | "leafFolders" | "links" | "symlinks"> {
+): Pick<Layout, "folders" | "links" | "symlinks"> {
   const plan = {
     folders: [] as string[],
-    leafFolders: [] as string[],
     links: [] as FileLink[],
     symlinks: [] as SymbolicLink[],
   };
   const visit = (folder: Folder, path: string): void => {
     plan.folders.push(path);
-    let isLeaf = true;
     for (const [name, node] of folder.children) {
       const at = `${path}/${name}`;
-      if (node.kind === "folder") {
-        isLeaf = false;
-        visit(node, at);
-      } else if (node.kind === "symlink") plan.symlinks.push({ path: at, target: node.target });
+      if (node.kind === "folder") visit(node, at);
+      else if (node.kind === "symlink") plan.symlinks.push({ path: at, target: node.target });
       else if (!copied.has(node))
         plan.links.push({ path: at, digest: node.digest, executable: node.executable });
     }
-    if (isLeaf) plan.leafFolders.push(path);
   };
   for (const [name, node] of root.children) {
     // Every root has these anyway.

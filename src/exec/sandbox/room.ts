@@ -37,7 +37,7 @@ export async function buildRoom(
   const folders = layout.bays.flatMap((bay, i) =>
     bay.folders.map((folder) => (folder === "" ? bayDir(i) : `${bayDir(i)}/${folder}`)),
   );
-  await inBatches([`${roomDir}/keep`, ...folders], signal, (path) => disk.makeDirectory(path));
+  await makeFolders(disk, [roomDir, `${roomDir}/keep`, ...folders], signal);
   const fillings = layout.bays.flatMap((bay, i) => fillingsOf(bayDir(i), bay, store, disk));
   await inBatches(fillings, signal, (fill) => fill());
 
@@ -93,6 +93,25 @@ function mountsOf(bay: Bay, dir: string, rootDir: string): readonly Mount[] {
       return { kind: "read-only", from: rootDir + to, to };
     }),
   ];
+}
+
+/**
+ * Makes folders, level by level: each costs one call then, and none is made by two calls at once.
+ * All parents are there or among them.
+ */
+export async function makeFolders(
+  disk: Disk,
+  paths: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const levels: string[][] = [];
+  for (const path of paths) {
+    const depth = path.split("/").length;
+    levels[depth] ??= [];
+    levels[depth].push(path);
+  }
+  for (const level of levels)
+    if (level !== undefined) await inBatches(level, signal, (path) => disk.makeDirectory(path));
 }
 
 /** Runs over all items, some at a time. Whatever happens, nothing is under way when it ends. */

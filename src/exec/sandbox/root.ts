@@ -10,7 +10,7 @@ import { type Digest, sizeBytesOf } from "../../base/digest.ts";
 import type { BlobStore, Pin } from "../../blob/store.ts";
 import type { Disk, FileStat, Processes } from "../../host/host.ts";
 import type { Layout } from "./layout.ts";
-import { inBatches, removeRoom, roomPrefix } from "./room.ts";
+import { inBatches, makeFolders, removeRoom, roomPrefix } from "./room.ts";
 
 export interface RootsDeps {
   readonly disk: Disk;
@@ -203,8 +203,12 @@ async function bringUpToDate(
   await inBatches(findStale(disk, root, wanted), signal, async (path) => {
     await disk.remove(dir + path);
   });
-  const folders = layout.leafFolders.filter((path) => !entries.has(path));
-  await inBatches(folders, signal, (path) => disk.makeDirectory(dir + path));
+  const folders = layout.folders.filter((path) => !entries.has(path));
+  await makeFolders(
+    disk,
+    folders.map((path) => dir + path),
+    signal,
+  );
   for (const path of layout.folders) entries.set(path, { kind: "folder" });
 
   const pin = store.pin(layout.links.map(({ digest }) => digest));

@@ -1,0 +1,85 @@
+import { rmSync, symlinkSync, truncateSync } from "node:fs";
+import { join, relative } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createDisk } from "../host/disk.ts";
+import { makeFolder, writeFiles } from "./rust-world.contract.ts";
+import { type PackageQuery, readPackage } from "./rustc-package.ts";
+
+let folder = "";
+beforeEach(() => {
+  folder = makeFolder();
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+async function names(query: Partial<PackageQuery> = {}): Promise<readonly string[] | undefined> {
+  const found = await readPackage(createDisk(), {
+    ...{ folders: [join(folder, "p")], source: join(folder, "p/src/lib.rs"), cwd: folder },
+    ...{ macros: false, ...query },
+  });
+  const all = found && [...found.small, ...found.large];
+  return all?.map((path) => relative(folder, path)).sort();
+}
+
+test("a package is everything in its folder but other packages and what was made", async () => {
+  writeFiles(folder, {
+    "p/Cargo.toml": "",
+    "p/src/lib.rs": "",
+    "p/src/target/mod.rs": "",
+    "p/data/a.bin": "x".repeat(2 * 1024 * 1024),
+    "p/member/Cargo.toml": "",
+    "p/member/lib.rs": "",
+    "p/target/CACHEDIR.TAG": "",
+    "p/target/debug/x": "",
+    "p/.git/HEAD": "",
+    "p/node_modules/x.js": "",
+    "outside.txt": "",
+  });
+  expect(await names()).toEqual([
+    ...["p/Cargo.toml", "p/data/a.bin", "p/src/lib.rs", "p/src/target/mod.rs"],
+  ]);
+});
+
+test("OUT_DIR counts although it lies where things are made", async () => {
+  writeFiles(folder, { "p/src/lib.rs": "", "p/target/CACHEDIR.TAG": "", "p/target/out/x.rs": "" });
+  const folders = [join(folder, "p"), join(folder, "p/target/out")];
+  expect(await names({ folders })).toEqual(["p/src/lib.rs", "p/target/out/x.rs"]);
+});
+
+test("symlinks are followed, but not in circles", async () => {
+  writeFiles(folder, { "p/src/lib.rs": "", "common/x.rs": "" });
+  symlinkSync("../../common", join(folder, "p/src/common"));
+  symlinkSync("..", join(folder, "p/src/up"));
+  symlinkSync("nowhere", join(folder, "p/src/broken"));
+  symlinkSync("../p", join(folder, "common/back"));
+  expect(await names()).toEqual(["p/src/common/x.rs", "p/src/lib.rs"]);
+});
+
+test("macros may look at the plain files of the workspace", async () => {
+  writeFiles(folder, {
+    "ws/group/p/src/lib.rs": "",
+    "ws/Cargo.toml": "",
+    "ws/.env": "",
+    "ws/group/settings.toml": "",
+    "ws/other/x.txt": "",
+  });
+  const at = {
+    folders: [join(folder, "ws/group/p")],
+    source: join(folder, "ws/group/p/src/lib.rs"),
+  };
+  const cwd = join(folder, "ws");
+  const inside = ["ws/Cargo.toml", "ws/group/p/src/lib.rs", "ws/group/settings.toml"];
+  expect(await names({ ...at, cwd, macros: true })).toEqual(inside);
+  expect(await names({ ...at, cwd })).toEqual(["ws/group/p/src/lib.rs"]);
+  symlinkSync("ws", join(folder, "way"));
+  const through = { folders: [join(folder, "way/group/p")], source: at.source };
+  expect(await names({ ...through, cwd, macros: true })).toEqual(
+    ["way/group/p/src/lib.rs", "ws/Cargo.toml", "ws/group/settings.toml"].sort(),
+  );
+});
+
+test("a package that is larger than an action should be is given up", async () => {
+  writeFiles(folder, { "p/data": "" });
+  expect(await names()).toEqual(["p/data"]);
+  truncateSync(join(folder, "p/data"), 129 * 1024 * 1024);
+  expect(await names()).toBeUndefined();
+});

@@ -1,0 +1,357 @@
+import { create } from "@bufbuild/protobuf";
+import { expect, test } from "vitest";
+import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
+import { createWorkload, type Job, type Workload } from "../../chaos-tests/simulator/workload.ts";
+import type { Execute } from "../action/action.ts";
+import { utf8 } from "../base/bytes.ts";
+import { digestOf } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
+import type { MeshEvent } from "../base/events.ts";
+import { asPeerId } from "../base/ids.ts";
+import { StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import type { Task } from "./task.ts";
+
+const stranger = asPeerId("stranger");
+const platforms = ["linux/x86_64"];
+
+interface Stage {
+  readonly mesh: SimMesh;
+  readonly work: Workload;
+  /** What the node of that name said, in order. */
+  said(name: string, ...events: readonly MeshEvent["event"][]): readonly MeshEvent[];
+  settled(job: Job, withinMs?: number): Promise<NonNullable<Job["outcome"]>>;
+  pass(durationMs: number): Promise<void>;
+}
+
+async function stage(options: MeshOptions): Promise<Stage> {
+  const mesh = await createMesh("owner", options);
+  const log: (readonly [string, MeshEvent])[] = [];
+  mesh.onEvent((node, event) => void log.push([node.name, event]));
+  await mesh.assembled(10_000);
+  const { simulation } = mesh;
+  return {
+    mesh,
+    work: createWorkload(() => true),
+    said: (name, ...events) =>
+      log.flatMap(([who, event]) => (who === name && events.includes(event.event) ? [event] : [])),
+    settled: (job, withinMs = 60_000) =>
+      simulation.finish(job.settled, simulation.nowMs() + withinMs),
+    pass: (durationMs) => simulation.run(simulation.nowMs() + durationMs),
+  };
+}
+
+/** One slot at n0, taken for long, so that everything else there has to wait or leave. */
+async function busyOwner(options: MeshOptions): Promise<Stage> {
+  const on = await stage({ slots: (index) => (index === 0 ? 1 : 2), ...options });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 300_000, stealable: false });
+  await on.pass(10);
+  expect(on.mesh.node("n0").slots.busy).toBe(1);
+  return on;
+}
+
+/** The peer that runs the only task that has left n0. */
+function thiefIn({ mesh }: Stage): string {
+  const holders = mesh.nodes().filter(({ thief }) => thief.held() > 0);
+  expect(holders).toHaveLength(1);
+  return holders[0]?.name ?? "";
+}
+
+test("a killed thief's task runs elsewhere", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 5000 });
+  await on.pass(1000);
+  const first = thiefIn(on);
+  on.mesh.kill(first);
+  const outcome = await on.settled(job);
+  expect(outcome).toMatchObject({ source: "there", exitCode: 0 });
+  expect(outcome).not.toMatchObject({ peer: `sim-${first}` });
+  expect(on.said("n0", "task-requeued")).toMatchObject([{ reason: "peer left", attempt: 1 }]);
+});
+
+test("a thief that dies without a word loses its lease within two seconds", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 5000 });
+  await on.pass(1000);
+  on.mesh.kill(thiefIn(on), { silent: true });
+  const diedMs = on.mesh.simulation.nowMs();
+  await on.mesh.simulation.until(
+    () => on.said("n0", "task-requeued").length > 0,
+    on.mesh.simulation.nowMs() + 10_000,
+  );
+  expect(on.mesh.simulation.nowMs() - diedMs).toBeLessThanOrEqual(2000);
+  expect(await on.settled(job)).toMatchObject({ source: "there" });
+});
+
+test("a stopped thief loses its lease, is told so, and its late answer changes nothing", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 1000 });
+  await on.pass(500);
+  const zombie = thiefIn(on);
+  on.mesh.simulation.faults.pause(zombie);
+  const outcome = await on.settled(job);
+  expect(outcome).toMatchObject({ source: "there" });
+  expect(outcome).not.toMatchObject({ peer: `sim-${zombie}` });
+  on.mesh.simulation.faults.resume(zombie);
+  await on.pass(3000);
+  expect(on.said("n0", "task-stale").length).toBeGreaterThan(0);
+  expect(on.said("n0", "task-done")).toHaveLength(1);
+  expect(job.commits).toBe(1);
+  expect(on.said(zombie, "foreign-done")).toMatchObject([
+    { outcome: expect.stringMatching(/refused|cancelled/) },
+  ]);
+  expect(on.mesh.node(zombie).thief.held()).toBe(0);
+});
+
+test("an owner that was stopped itself believes no thief dead", async () => {
+  const on = await busyOwner({ nodes: 4 });
+  const jobs = [1, 2, 3].map(() => on.work.submit(on.mesh.node("n0"), { durationMs: 9000 }));
+  await on.pass(700);
+  for (const pauseMs of [1900, 4000, 3000]) {
+    on.mesh.simulation.faults.pause("n0");
+    await on.pass(pauseMs);
+    on.mesh.simulation.faults.resume("n0");
+    await on.pass(300);
+  }
+  for (const job of jobs) expect(await on.settled(job)).toMatchObject({ source: "there" });
+  expect(on.said("n0", "task-requeued")).toEqual([]);
+});
+
+test("after its own stop an owner still finds out who died meanwhile", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 5000 });
+  await on.pass(700);
+  on.mesh.kill(thiefIn(on), { silent: true });
+  on.mesh.simulation.faults.pause("n0");
+  await on.pass(5000);
+  on.mesh.simulation.faults.resume("n0");
+  await on.pass(2500);
+  expect(on.said("n0", "task-requeued")).toMatchObject([{ reason: "lease expired" }]);
+  expect(await on.settled(job)).toMatchObject({ source: "there" });
+});
+
+test("a thief gets at most half of what may leave, and of that the longest", async () => {
+  const on = await stage({ nodes: 1, slots: () => 1 });
+  const owner = on.mesh.node("n0");
+  for (const [label, durationMs] of [
+    ["short", 100],
+    ["long", 900],
+  ] as const)
+    await on.settled(on.work.submit(owner, { label, durationMs }));
+  on.work.submit(owner, { durationMs: 60_000, stealable: false });
+  await on.pass(10);
+  for (const label of ["short", "long", "short", "long", "short", "long"])
+    on.work.submit(owner, { label, durationMs: 100 });
+  await on.pass(10);
+  const ask = (room: number) =>
+    owner.owner
+      .onSteal(stranger, create(StealRequestSchema, { room, platforms }))
+      .grants.map(({ label }) => label);
+  expect(ask(100)).toEqual(["long", "long", "long"]);
+  expect(ask(1)).toEqual(["short"]);
+  expect(owner.owner.load()).toMatchObject({ queued: 2, stealable: 2 });
+});
+
+test("a thief that can run nothing of it gets nothing", async () => {
+  const on = await busyOwner({ nodes: 1 });
+  const { owner } = on.mesh.node("n0");
+  on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  await on.pass(10);
+  const ask = (names: string[], room: number) =>
+    owner.onSteal(stranger, create(StealRequestSchema, { room, platforms: names })).grants.length;
+  expect(ask(["linux/aarch64", "wasm"], 5)).toBe(0);
+  expect(ask(platforms, 0)).toBe(0);
+  expect(ask(platforms, 5)).toBe(1);
+});
+
+test("local slots compete for the same queue however many thieves there are", async () => {
+  const on = await stage({ nodes: 6, slots: () => 2 });
+  const jobs = Array.from({ length: 60 }, () =>
+    on.work.submit(on.mesh.node("n0"), { durationMs: 500 }),
+  );
+  for (let looks = 0; looks < 8; looks++) {
+    await on.pass(250);
+    expect(on.mesh.node("n0").owner.counts().here).toBe(2);
+  }
+  for (const job of jobs) await on.settled(job);
+});
+
+test("an owner alone finishes everything", async () => {
+  const on = await stage({ nodes: 1, slots: () => 2 });
+  const jobs = Array.from({ length: 20 }, () =>
+    on.work.submit(on.mesh.node("n0"), { durationMs: 300 }),
+  );
+  for (const job of jobs) expect(await on.settled(job)).toMatchObject({ source: "here" });
+});
+
+test("cancelling a task stops it wherever it runs, and nobody holds it any more", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 60_000 });
+  const waiting = on.work.submit(on.mesh.node("n0"), { durationMs: 1, stealable: false });
+  await on.pass(1000);
+  const thief = thiefIn(on);
+  const reason = new Error("not wanted any more");
+  job.cancel(reason);
+  waiting.cancel(reason);
+  await expect(on.settled(job)).rejects.toBe(reason);
+  await expect(on.settled(waiting)).rejects.toBe(reason);
+  await on.pass(5);
+  expect(on.mesh.node(thief).thief.held()).toBe(0);
+  expect(on.mesh.node(thief).slots.busy).toBe(0);
+  expect(on.said(thief, "foreign-done")).toMatchObject([{ outcome: "cancelled" }]);
+  expect(on.mesh.node("n0").owner.counts()).toMatchObject({ queued: 0, leased: 0 });
+});
+
+test("a peer's failure is decided by one run here", async () => {
+  const on = await stage({ nodes: 3, slots: (index) => (index === 0 ? 1 : 2) });
+  const blocker = on.work.submit(on.mesh.node("n0"), { durationMs: 1000, stealable: false });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100, exitCode: 3 });
+  expect(await on.settled(job)).toMatchObject({
+    source: "here",
+    exitCode: 3,
+    fallback: "remote exit 3",
+  });
+  expect(job.runsHere).toBe(1);
+  expect(job.commits).toBe(0);
+  expect(
+    on.said("n0", "task-started").filter((event) => "peer" in event && event.peer),
+  ).toHaveLength(1);
+  await on.settled(blocker);
+});
+
+test("a commit that fails brings the task home", async () => {
+  const around =
+    (execute: Execute): Execute =>
+    async (...args) => {
+      const outcome = await execute(...args);
+      const digest = digestOf(utf8("nobody has these bytes".repeat(1000)));
+      return { ...outcome, outputs: outcome.outputs.map((output) => ({ ...output, digest })) };
+    };
+  const on = await stage({ nodes: 2, slots: () => 1, around });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 2000, stealable: false });
+  await on.pass(10);
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  expect(await on.settled(job)).toMatchObject({
+    source: "here",
+    fallback: expect.stringMatching(/^blob-missing/),
+  });
+  await on.pass(100);
+  expect(on.mesh.node("n1").thief.held()).toBe(0);
+  expect(on.mesh.node("n1").store.stats().pinned).toBe(0);
+});
+
+/** Hosts whose disk or sandbox is broken: they take tasks and fail at once. */
+const broken =
+  (...names: readonly string[]): NonNullable<MeshOptions["around"]> =>
+  (execute, name) =>
+    names.includes(name)
+      ? () => Promise.reject(new MeshError("no-space", "the disk is full"))
+      : execute;
+
+test("after two different peers have failed at it, a task stays at home", async () => {
+  const on = await stage({
+    nodes: 5,
+    slots: () => 1,
+    around: broken("n1", "n2", "n3", "n4"),
+  });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
+  await on.pass(10);
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  expect(await on.settled(job)).toMatchObject({
+    source: "here",
+    fallback: expect.stringMatching(/the disk is full/),
+  });
+  const failed = on.said("n0", "task-requeued").map((event) => "peer" in event && event.peer);
+  expect(new Set(failed).size).toBe(2);
+  expect(failed).toHaveLength(2);
+});
+
+test("a task goes to no peer that failed at it before", async () => {
+  const on = await stage({ nodes: 2, slots: () => 1, around: broken("n1") });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
+  await on.pass(10);
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  expect(await on.settled(job)).toMatchObject({ source: "here" });
+  expect(on.said("n0", "task-requeued")).toHaveLength(1);
+});
+
+test("one broken peer does not take the work from the others", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1, around: broken("n1") });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 60_000, stealable: false });
+  await on.pass(10);
+  const jobs = Array.from({ length: 30 }, () =>
+    on.work.submit(on.mesh.node("n0"), { durationMs: 300 }),
+  );
+  for (const job of jobs)
+    expect(await on.settled(job)).toMatchObject({ source: "there", peer: "sim-n2" });
+  expect(on.said("n0", "task-requeued").length).toBeLessThan(10);
+});
+
+function taskOf(runHere: Task["runHere"]): Task {
+  return {
+    build: "b",
+    kind: "c",
+    label: "x.c",
+    action: undefined,
+    whyHere: "a test",
+    runHere,
+    commit: async () => {},
+  };
+}
+
+test("a task that was cancelled settles even when its process ended well all the same", async () => {
+  const on = await stage({ nodes: 1 });
+  const { owner, slots, host } = on.mesh.node("n0");
+  const cancelled = new AbortController();
+  const never = new AbortController().signal;
+  const task = taskOf(async () => {
+    await host.clock.sleep(1000, never);
+    return 0;
+  });
+  const submitted = owner.submit(task, cancelled.signal);
+  await on.pass(500);
+  const reason = new Error("not wanted any more");
+  cancelled.abort(reason);
+  await expect(
+    on.mesh.simulation.finish(submitted, on.mesh.simulation.nowMs() + 5000),
+  ).rejects.toBe(reason);
+  expect(owner.counts()).toEqual({ queued: 0, here: 0, leased: 0, committing: 0 });
+  expect(slots.busy).toBe(0);
+  expect(on.said("n0", "task-cancelled")).toHaveLength(1);
+});
+
+test("a task whose requester went away is told of as cancelled", async () => {
+  const on = await stage({ nodes: 1 });
+  const { owner } = on.mesh.node("n0");
+  const gone = new MeshError("peer-gone", "the shim went away");
+  const submitted = owner.submit(
+    taskOf(() => Promise.reject(gone)),
+    new AbortController().signal,
+  );
+  await expect(
+    on.mesh.simulation.finish(submitted, on.mesh.simulation.nowMs() + 5000),
+  ).rejects.toBe(gone);
+  expect(on.said("n0", "task-queued", "task-started", "task-cancelled", "task-done")).toMatchObject(
+    [{ event: "task-queued" }, { event: "task-started" }, { event: "task-cancelled" }],
+  );
+});
+
+test("a node that stops lets go of every task at once and starts none", async () => {
+  const on = await busyOwner({ nodes: 2 });
+  const node = on.mesh.node("n0");
+  const jobs = [1, 2, 3, 4, 5].map(() => on.work.submit(node, { durationMs: 5000 }));
+  await on.pass(100);
+  const startedBefore = on.said("n0", "task-started").length;
+  await on.mesh.simulation.finish(node.stop(), on.mesh.simulation.nowMs() + 5000);
+  for (const job of jobs) await expect(on.settled(job, 1000)).rejects.toThrow("stopping");
+  await on.pass(10_000);
+  expect(on.said("n0", "task-started")).toHaveLength(startedBefore);
+  // Only what runs here goes on: its process is not the node's.
+  expect(node.owner.counts()).toEqual({ queued: 0, here: 1, leased: 0, committing: 0 });
+  expect(on.mesh.node("n1").thief.held()).toBe(0);
+  await expect(
+    node.owner.submit(
+      taskOf(async () => 0),
+      new AbortController().signal,
+    ),
+  ).rejects.toMatchObject({ code: "cancelled" });
+});

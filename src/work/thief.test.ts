@@ -1,0 +1,186 @@
+import { create } from "@bufbuild/protobuf";
+import { expect, test } from "vitest";
+import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
+import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
+import type { MeshEvent } from "../base/events.ts";
+import type { ControlHandlers } from "../peer/control.ts";
+import { GrantSchema, type StealGrant, StealGrantSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+
+interface Stage {
+  readonly mesh: SimMesh;
+  readonly work: Workload;
+  readonly log: (readonly [string, MeshEvent])[];
+  pass(durationMs: number): Promise<void>;
+  allDone(withinMs?: number): Promise<void>;
+}
+
+async function stage(options: MeshOptions): Promise<Stage> {
+  const mesh = await createMesh("thief", options);
+  const { simulation } = mesh;
+  const log: (readonly [string, MeshEvent])[] = [];
+  mesh.onEvent((node, event) => void log.push([node.name, event]));
+  await mesh.assembled(10_000);
+  const work = createWorkload(() => true);
+  return {
+    mesh,
+    work,
+    log,
+    pass: (durationMs) => simulation.run(simulation.nowMs() + durationMs),
+    async allDone(withinMs = 60_000) {
+      const all = Promise.all(work.jobs.map(({ settled }) => settled));
+      await simulation.finish(all, simulation.nowMs() + withinMs);
+    },
+  };
+}
+
+function sentBy({ mesh }: Stage, name: string): number {
+  const counts = Object.values(mesh.node(name).control.sent());
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+test("an idle mesh says nothing but that it lives", async () => {
+  const on = await stage({ nodes: 6 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  await on.mesh.simulation.finish(job.settled, 60_000);
+  await on.pass(10_000);
+  const signs = (name: string): number => {
+    const sent = on.mesh.node(name).control.sent();
+    return (sent.ping ?? 0) + (sent.pong ?? 0);
+  };
+  const before = on.mesh.names.map((name) => [name, sentBy(on, name), signs(name)] as const);
+  await on.pass(600_000);
+  for (const [name, total, earlier] of before) {
+    const alive = signs(name) - earlier;
+    expect(sentBy(on, name) - total).toBe(alive);
+    // One a second, and not one more.
+    expect(alive).toBeLessThanOrEqual(600);
+    expect(on.log.filter(([who, { event }]) => who === name && event === "steal-asked")).toEqual(
+      [],
+    );
+  }
+});
+
+test("idle thieves start at once when work appears, at whichever peer it does", async () => {
+  for (const giver of ["n0", "n3"]) {
+    const on = await stage({ nodes: 4, slots: () => 1 });
+    await on.pass(120_000);
+    const askedMs = on.mesh.simulation.nowMs();
+    for (let count = 0; count < 5; count++)
+      on.work.submit(on.mesh.node(giver), { durationMs: 1000 });
+    const busy = () => on.mesh.nodes().every(({ slots }) => slots.busy === 1);
+    await on.mesh.simulation.until(busy, askedMs + 1000);
+    expect(on.mesh.simulation.nowMs() - askedMs).toBeLessThan(50);
+    await on.allDone();
+  }
+});
+
+test("a thief that has stolen is a source itself of nothing: each task has one owner", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  for (let count = 0; count < 12; count++) on.work.submit(on.mesh.node("n0"), { durationMs: 200 });
+  await on.allDone();
+  for (const name of ["n1", "n2"]) expect(on.mesh.node(name).owner.load().queued).toBe(0);
+  expect(on.log.filter(([, { event }]) => event === "task-queued")).toHaveLength(12);
+});
+
+test("a node with work of its own that waits does not steal", async () => {
+  const on = await stage({ nodes: 2, slots: () => 1 });
+  for (let count = 0; count < 6; count++) {
+    on.work.submit(on.mesh.node("n1"), { durationMs: 500, stealable: false });
+    on.work.submit(on.mesh.node("n0"), { durationMs: 500 });
+  }
+  for (let looks = 0; looks < 10; looks++) {
+    await on.pass(200);
+    expect(on.mesh.node("n1").owner.load().queued).toBeGreaterThan(0);
+    expect(on.mesh.node("n1").thief.held()).toBe(0);
+  }
+  await on.allDone();
+});
+
+test("a thief holds no more than its slots and one task ahead", async () => {
+  const on = await stage({ nodes: 3, slots: (index) => (index === 0 ? 1 : 3) });
+  for (let count = 0; count < 40; count++) on.work.submit(on.mesh.node("n0"), { durationMs: 300 });
+  let most = 0;
+  while (on.work.open().length > 0) {
+    await on.pass(5);
+    for (const name of ["n1", "n2"]) most = Math.max(most, on.mesh.node(name).thief.held());
+  }
+  // What has run and is being fetched from it is held besides.
+  expect(most).toBeGreaterThanOrEqual(4);
+  expect(on.log.filter(([, { event }]) => event === "task-requeued")).toEqual([]);
+  const gaps = on.mesh.nodes().map(({ control }) => control.sent());
+  expect(gaps.reduce((sum, sent) => sum + (sent.stealRequest ?? 0), 0)).toBeLessThanOrEqual(60);
+});
+
+test("stolen tasks that would wait behind a node's own work go back to their owner", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 4000, stealable: false });
+  await on.pass(10);
+  // n1 and n2 each run one of these and hold one more.
+  const stolen = [1, 2, 3, 4].map(() => on.work.submit(on.mesh.node("n0"), { durationMs: 1000 }));
+  await on.pass(50);
+  expect(on.mesh.node("n1").thief.held()).toBe(2);
+  for (let count = 0; count < 20; count++)
+    on.work.submit(on.mesh.node("n1"), { durationMs: 5000, stealable: false });
+  await on.mesh.simulation.finish(
+    Promise.all(stolen.map(({ settled }) => settled)),
+    on.mesh.simulation.nowMs() + 8000,
+  );
+  expect(on.mesh.node("n1").thief.held()).toBe(0);
+});
+
+/** Makes a node answer every steal with that, and promise more. */
+function lie({ mesh }: Stage, name: string, answer: StealGrant): { asked: number } {
+  const seen = { asked: 0 };
+  const handlers: ControlHandlers = {
+    load: () => ({ queued: 9, stealable: 9, slots: 1, busy: 1 }),
+    onSteal() {
+      seen.asked += 1;
+      return answer;
+    },
+    onMessage() {},
+    onLoad() {},
+  };
+  mesh.node(name).control.attach(handlers);
+  mesh.node(name).control.broadcastLoad();
+  return seen;
+}
+
+test("a malformed grant costs the peer that sent it its place, and the thief nothing", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  lie(on, "n1", create(StealGrantSchema, { grants: [create(GrantSchema, { task: "" })] }));
+  await on.pass(2000);
+  expect(on.mesh.node("n0").directory.get(on.mesh.node("n1").self)).toBeUndefined();
+  for (let count = 0; count < 4; count++) on.work.submit(on.mesh.node("n2"), { durationMs: 500 });
+  await on.pass(100);
+  expect(on.mesh.node("n0").thief.held()).toBeGreaterThan(0);
+  await on.allDone();
+});
+
+test("more grants than there was room for are not kept", async () => {
+  const on = await stage({ nodes: 2, slots: () => 1 });
+  const grants = Array.from({ length: 100 }, (_, index) =>
+    create(GrantSchema, { task: `t${index}`, attempt: 1 }),
+  );
+  let most = 0;
+  on.mesh.onEvent(({ thief }) => {
+    most = Math.max(most, thief.held());
+  });
+  lie(on, "n1", create(StealGrantSchema, { grants }));
+  await on.pass(20);
+  expect(on.log.some(([who, { event }]) => who === "n0" && event === "steal-asked")).toBe(true);
+  expect(most).toBeLessThanOrEqual(3);
+});
+
+test("a peer that promises work and gives none is asked less and less", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  const seen = lie(on, "n1", create(StealGrantSchema, {}));
+  await on.pass(60_000);
+  // Two thieves, at most one question each per 2.5 s in the long run.
+  expect(seen.asked).toBeLessThan(70);
+  const before = on.log.length;
+  for (let count = 0; count < 4; count++) on.work.submit(on.mesh.node("n2"), { durationMs: 500 });
+  await on.pass(50);
+  const kept = on.log.slice(before).filter(([, { event }]) => event === "foreign-started");
+  expect(kept.length).toBeGreaterThan(0);
+  await on.allDone();
+});
