@@ -1,86 +1,90 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { utf8 } from "../base/bytes.ts";
-import { emptyDigest, makeDigest } from "../base/digest.ts";
-import { asPeerId } from "../base/ids.ts";
-import { createBlobStore } from "../blob/store.ts";
+import type { OutputBlob } from "../action/action.ts";
+import { textOf, utf8 } from "../base/bytes.ts";
+import { MeshError } from "../base/errors.ts";
+import type { PeerId } from "../base/ids.ts";
+import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import { createRandom } from "../host/random.ts";
 import { createDelivery, type Delivery } from "./delivery.ts";
+import type { ActionPlan } from "./plan.ts";
 
 const never = new AbortController().signal;
-const peer = asPeerId("p");
-const disk = createDisk();
-let folder: string;
-let delivery: Delivery;
-let said: string[];
-let put: (text: string) => Promise<ReturnType<typeof makeDigest>>;
-
+const peer = "somebody" as PeerId;
+let folder = "";
+let store: BlobStore;
+let shown = "";
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "mesh-delivery-"));
-  const options = { directory: join(folder, "data"), quotaBytes: 1e9, sync: "never" } as const;
-  const store = await createBlobStore({ disk, clock: createClock() }, options, never);
-  put = (text) => store.put(utf8(text));
-  said = [];
-  const spec = {
-    argv: ["/cc"],
-    env: {},
-    cwd: folder,
-    outputPaths: [join(folder, "a.o")],
-    inputs: [],
-    platform: {},
-    timeoutMs: 1000,
-  };
-  delivery = createDelivery(
-    { disk, store, random: createRandom(), exchange: { fetch: async () => {} } },
-    { at: "anywhere", kind: "c", label: "a.c", spec },
-    0o022,
-    {
-      run: () => Promise.reject(new Error("not asked for")),
-      write: (fd, bytes) => void said.push(`write ${fd} ${Buffer.from(bytes)}`),
-      exit: async (code) => void said.push(`exit ${code}`),
-    },
-    never,
-  );
+  shown = "";
+  const deps = { disk: createDisk(), clock: createClock() };
+  const options = { directory: join(folder, "store"), quotaBytes: 2 ** 30, sync: "never" } as const;
+  store = await createBlobStore(deps, options, never);
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const outcome = { exitCode: 0, outputs: [], stdout: emptyDigest, stderr: emptyDigest };
-const output = async (name: string) => ({
-  path: join(folder, name),
-  digest: await put("x"),
-  executable: false,
+/** A unit that writes `x.d` and then `x.rmeta`, whose answer is good if `x.d` says so. */
+function deliver(): Delivery {
+  const [facts, metadata] = ["x.d", "x.rmeta"].map((name) => join(folder, name));
+  const plan: ActionPlan = {
+    ...{ at: "anywhere", kind: "rustc", label: "x" },
+    spec: {
+      ...{ argv: ["/bin/rustc"], env: {}, cwd: folder, inputs: [], platform: {}, timeoutMs: 1 },
+      outputPaths: [facts ?? "", metadata ?? ""],
+    },
+    async check(read) {
+      const text = await read(facts ?? "");
+      if (text === undefined || textOf(text) !== "good") throw new MeshError("refused", "bad");
+    },
+  };
+  const link = {
+    run: () => Promise.reject(new Error("nobody asked")),
+    write: (_: 1 | 2, bytes: Uint8Array) => {
+      shown += textOf(bytes);
+    },
+    exit: async () => {},
+  };
+  const deps = {
+    disk: createDisk(),
+    store,
+    random: createRandom(),
+    exchange: { fetch: async () => {} },
+  };
+  return createDelivery(deps, plan, 0o022, link, never);
+}
+
+async function output(name: string, text: string): Promise<OutputBlob> {
+  return { path: join(folder, name), digest: await store.put(utf8(text)), executable: false };
+}
+
+/** Tells both outputs early, then ends; says what was there before the end. */
+async function tell(facts: string): Promise<{ readonly early: boolean; readonly end: unknown }> {
+  const delivery = deliver();
+  const outputs = [await output("x.d", facts), await output("x.rmeta", "metadata")] as const;
+  delivery.onProgress({ stderr: utf8("first\n"), outputs: [outputs[0]] }, peer);
+  delivery.onProgress({ stderr: utf8("second\n"), outputs: [outputs[1]] }, peer);
+  const deadline = createClock().nowMs() + 5000;
+  while (!shown.endsWith("second\n") && createClock().nowMs() < deadline && facts === "good")
+    await createClock().sleep(5, never);
+  const printed = await store.put(utf8("first\nsecond\n"));
+  const early = existsSync(outputs[1].path);
+  const outcome = { exitCode: 0, outputs, stdout: await store.put(utf8("")), stderr: printed };
+  const end = await delivery.commit(outcome, peer, never).catch((why: unknown) => why);
+  return { early, end };
+}
+
+test("what is announced as complete is put in place at once", async () => {
+  expect(await tell("good")).toEqual({ early: true, end: undefined });
+  expect(readFileSync(join(folder, "x.rmeta"), "utf8")).toBe("metadata");
+  expect(shown).toBe("first\nsecond\n");
 });
 
-test("an output that the plan does not name is refused and not written", async () => {
-  const outputs = [await output("a.o"), await output(".bashrc")];
-  const delivered = delivery.commit({ ...outcome, outputs }, peer, never);
-  await expect(delivered).rejects.toMatchObject({ code: "refused" });
-  expect([existsSync(join(folder, "a.o")), existsSync(join(folder, ".bashrc"))]).toEqual([
-    false,
-    false,
-  ]);
-  expect(said).toEqual([]);
-});
-
-test("nor is one that is announced early, and its announcement is not shown", async () => {
-  delivery.onProgress({ stderr: utf8("here"), outputs: [await output(".bashrc")] }, peer);
-  await delivery.commit({ ...outcome, outputs: [await output("a.o")] }, peer, never);
-  expect(existsSync(join(folder, ".bashrc"))).toBe(false);
-  expect(said).toEqual(["exit 0"]);
-});
-
-test("an output named twice is refused", async () => {
-  const outputs = [await output("a.o"), await output("a.o")];
-  const delivered = delivery.commit({ ...outcome, outputs }, peer, never);
-  await expect(delivered).rejects.toMatchObject({ code: "malformed" });
-});
-
-test("diagnostics beyond the bound are not fetched", async () => {
-  const stderr = makeDigest("ab".repeat(32), 17 * 1024 * 1024);
-  const delivered = delivery.commit({ ...outcome, stderr }, peer, never);
-  await expect(delivered).rejects.toMatchObject({ code: "limit" });
+test("an answer that will be refused is not put in place early either", async () => {
+  expect(await tell("bad")).toMatchObject({ early: false, end: { code: "refused" } });
+  expect(existsSync(join(folder, "x.rmeta"))).toBe(false);
+  expect(shown).toBe("");
 });

@@ -5,7 +5,7 @@ import type { Disk } from "../host/host.ts";
 /** Nested response files are followed this deep; a file that names itself ends here. */
 const depthMax = 16;
 const fileMaxBytes = 8 * 1024 * 1024;
-export const argumentsMax = 200_000;
+const argumentsMax = 200_000;
 
 /**
  * @returns the arguments with every `@file` replaced by the words in it.

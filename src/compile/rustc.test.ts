@@ -85,9 +85,8 @@ describe.skipIf(why !== undefined)("the units of a workspace", { timeout: 300_00
   });
 
   test("metadata is told before the end, after the dependency file that allows to check it", async () => {
-    const calls = record(["cargo", "build", "--profile", "test"], folder, {
-      CARGO_INCREMENTAL: "0",
-    });
+    const env = { CARGO_INCREMENTAL: "0", CARGO_TARGET_DIR: newFolder() };
+    const calls = record(["cargo", "build"], folder, env);
     const call = calls.find(({ crate }) => crate === "shapes");
     const answer = await there(call);
     if (typeof answer === "string") throw new Error(answer);

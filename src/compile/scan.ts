@@ -30,7 +30,7 @@ import {
   underscore,
 } from "./scan-text.ts";
 
-export { type Asking, type Lexical, type Mention, macroHash, type Seen } from "./scan-notes.ts";
+export { type Lexical, type Mention, macroHash, type Seen } from "./scan-notes.ts";
 
 /** Scans a whole file. Never throws: what makes no sense to it is left to the compiler. */
 export function scanSource(bytes: Uint8Array): Lexical {
