@@ -40,6 +40,7 @@ export function createTorment(
   owners: ReadonlySet<string>,
   /** Blobs that may lie in stores. */
   digests: () => readonly Digest[],
+  slownessMax: number,
 ): Torment {
   const { simulation, names } = mesh;
   const { faults } = simulation;
@@ -146,7 +147,7 @@ export function createTorment(
     "slow-host"() {
       const name = anyone();
       slow.add(name);
-      faults.setSlowness(name, random.between(2, 20));
+      faults.setSlowness(name, random.between(2, slownessMax));
       return true;
     },
     "disk-full": () => spoil((name) => faults.setDiskCapacity(name, random.below(20_000))),

@@ -51,7 +51,7 @@ test.each([
   [library.replace("metadata,link", "metadata,link,asm"), "unusual-outputs"],
   [library.replace("dep-info,", "dep-info=/x.d,"), "unusual-outputs"],
   [library.replace("dep-info,", ""), "no-dep-info"],
-  [library.replace("--error-format=json", ""), "prints-for-people"],
+  [library.replace("--error-format=json ", ""), "prints-for-people"],
   [`${library} --error-format human`, "prints-for-people"],
   [`${library} -o x.rlib`, "unusual-outputs"],
   [`${library} -C split-debuginfo=unpacked`, "unusual-outputs"],

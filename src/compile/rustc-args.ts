@@ -166,22 +166,9 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
   if (sources.length !== 1 || source === undefined || source === "-" || crateName === "") {
     return here("rustc-query");
   }
-  const types = all("crate-type").flatMap((value) => value.split(","));
-  if (types.length === 0 || !types.every((type) => type === "lib" || type === "rlib")) {
-    return here("links");
-  }
   const emits = all("emit").flatMap((value) => value.split(","));
-  if (emits.length === 0 || !emits.every((emit) => emitNames.has(emit)))
-    return here("unusual-outputs");
-  const reason = codegen.map(whyCodegenHere).find((why) => why !== undefined);
+  const reason = whyHere(all, emits, codegen);
   if (reason !== undefined) return here(reason);
-  if (all("l").some((value) => value.startsWith("static"))) {
-    return here("native-library");
-  }
-  if (last("target")?.endsWith(".json")) return here("unusual-sysroot");
-
-  if (!emits.includes("dep-info")) return here("no-dep-info");
-  if (last("error-format") !== "json") return here("prints-for-people");
   const depInfo = join(outDir, `${crateName}${codegenOf("extra-filename") ?? ""}.d`);
   const outputs = [
     ...(emits.includes("link") ? [`${stem}.rlib`] : []),
@@ -205,6 +192,30 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
       args: read.words.filter((word) => !word.incremental).flatMap(({ words }) => words),
     },
   };
+}
+
+type Codegen = readonly (readonly [name: string, value: string])[];
+
+/** What keeps a unit here that has one source and a name. */
+function whyHere(
+  all: (name: string) => readonly string[],
+  emits: readonly string[],
+  codegen: Codegen,
+): RustReason | undefined {
+  const types = all("crate-type").flatMap((value) => value.split(","));
+  if (types.length === 0 || !types.every((type) => type === "lib" || type === "rlib")) {
+    return "links";
+  }
+  if (emits.length === 0 || !emits.every((emit) => emitNames.has(emit))) return "unusual-outputs";
+  const reason = codegen.map(whyCodegenHere).find((why) => why !== undefined);
+  if (reason !== undefined) return reason;
+  if (all("l").some((value) => value.startsWith("static"))) {
+    return "native-library";
+  }
+  if (all("target").at(-1)?.endsWith(".json")) return "unusual-sysroot";
+  if (!emits.includes("dep-info")) return "no-dep-info";
+  if (all("error-format").at(-1) !== "json") return "prints-for-people";
+  return undefined;
 }
 
 const emitNames = new Set(["link", "metadata", "dep-info"]);

@@ -1,21 +1,29 @@
-import { rmSync, symlinkSync, truncateSync } from "node:fs";
+import { rmSync, symlinkSync, truncateSync, utimesSync } from "node:fs";
 import { join, relative } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import { makeFolder, writeFiles } from "./rust-world.contract.ts";
-import { type PackageQuery, readPackage } from "./rustc-package.ts";
+import { createListing, type Listing, type PackageQuery, readPackage } from "./rustc-package.ts";
 
 let folder = "";
+let list: Listing | undefined;
 beforeEach(() => {
+  list = undefined;
   folder = makeFolder();
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 async function names(query: Partial<PackageQuery> = {}): Promise<readonly string[] | undefined> {
-  const found = await readPackage(createDisk(), {
-    ...{ folders: [join(folder, "p")], source: join(folder, "p/src/lib.rs"), cwd: folder },
-    ...{ macros: false, ...query },
-  });
+  const disk = createDisk();
+  list ??= createListing(disk, createClock());
+  const found = await readPackage(
+    { disk, list },
+    {
+      ...{ folders: [join(folder, "p")], source: join(folder, "p/src/lib.rs"), cwd: folder },
+      ...{ macros: false, ...query },
+    },
+  );
   const all = found && [...found.small, ...found.large];
   return all?.map((path) => relative(folder, path)).sort();
 }
@@ -82,4 +90,13 @@ test("a package that is larger than an action should be is given up", async () =
   expect(await names()).toEqual(["p/data"]);
   truncateSync(join(folder, "p/data"), 129 * 1024 * 1024);
   expect(await names()).toBeUndefined();
+});
+
+test("a file that comes later is seen, also right after the folder was looked at", async () => {
+  writeFiles(folder, { "p/a.rs": "", "p/old/b.rs": "" });
+  const past = new Date(1_000_000);
+  utimesSync(join(folder, "p/old"), past, past);
+  expect(await names()).toEqual(["p/a.rs", "p/old/b.rs"]);
+  writeFiles(folder, { "p/new.rs": "", "p/old/new.rs": "" });
+  expect(await names()).toEqual(["p/a.rs", "p/new.rs", "p/old/b.rs", "p/old/new.rs"]);
 });

@@ -5,7 +5,8 @@
  * It looks at names and sizes only.
  */
 import { basename, dirname, join, relative } from "node:path";
-import type { Disk } from "../host/host.ts";
+import { createRecentMap } from "../base/bounded.ts";
+import type { Clock, DirectoryEntry, Disk } from "../host/host.ts";
 
 export interface PackageQuery {
   /** The package's folder and `OUT_DIR`; none for a unit that Cargo did not start. */
@@ -30,9 +31,36 @@ const smallMaxBytes = 1024 * 1024;
 /** Folders that hold what is kept, not what is made from it. */
 const skipped = new Set([".git", ".hg", ".svn", ".jj", "node_modules"]);
 
+/** The names in a folder; none when there is no such folder. */
+export type Listing = (folder: string) => Promise<readonly DirectoryEntry[]>;
+
+const foldersMax = 16_384;
+/** A younger time stamp may hide a second change. */
+const settleMs = 2000;
+
+/** Lists a folder again only when it has changed: looking costs a tenth of listing. */
+export function createListing(disk: Disk, clock: Clock): Listing {
+  const known = createRecentMap<string, { mtimeNs: bigint; inode: bigint; all: Listed }>(
+    foldersMax,
+  );
+  return async (folder) => {
+    const stat = disk.statFollowNow(folder);
+    if (stat === undefined) return [];
+    const before = known.get(folder);
+    if (before?.mtimeNs === stat.mtimeNs && before.inode === stat.inode) return before.all;
+    const all = (await disk.list(folder)) ?? [];
+    const settledNs = BigInt(Math.floor(clock.wallMs() - settleMs)) * 1_000_000n;
+    if (stat.mtimeNs < settledNs) known.set(folder, { ...stat, all });
+    else known.delete(folder);
+    return all;
+  };
+}
+
+type Listed = readonly DirectoryEntry[];
+
 /** Undefined when there is more than an action should carry. */
 export async function readPackage(
-  disk: Disk,
+  { disk, list }: { readonly disk: Disk; readonly list: Listing },
   { folders, source, cwd, macros }: PackageQuery,
 ): Promise<PackageFiles | undefined> {
   const found = { small: [] as string[], large: [] as string[] };
@@ -49,7 +77,7 @@ export async function readPackage(
   for (;;) {
     const folder = open.pop();
     if (folder === undefined) break;
-    const children = (await disk.list(folder)) ?? [];
+    const children = await list(folder);
     const names = new Set(children.map(({ name }) => name));
     const isOther = names.has("Cargo.toml") && !contains(folder, source);
     // The mark of folders that hold nothing but what can be made again: Cargo's `target`.
@@ -73,7 +101,8 @@ export async function readPackage(
   if (macros) {
     const [first = cwd] = folders;
     const real = (await disk.realPath(first)) ?? first;
-    for (const folder of foldersAbove(real, cwd)) await addPlain(disk, folder, add);
+    for (const folder of foldersAbove(real, cwd))
+      await addPlain(disk, await list(folder), folder, add);
   }
   return room.files < 0 || room.bytes < 0 ? undefined : found;
 }
@@ -89,10 +118,11 @@ function foldersAbove(folder: string, cwd: string): readonly string[] {
 /** Manifests, lock and settings files; not what is hidden, which is nobody else's business. */
 async function addPlain(
   disk: Disk,
+  children: Listed,
   folder: string,
   add: (path: string, sizeBytes: number) => void,
 ): Promise<void> {
-  for (const { name, kind } of (await disk.list(folder)) ?? []) {
+  for (const { name, kind } of children) {
     if (kind !== "file" || name.startsWith(".")) continue;
     const sizeBytes = disk.statNow(join(folder, name))?.sizeBytes;
     if (sizeBytes !== undefined && sizeBytes <= smallMaxBytes) add(join(folder, name), sizeBytes);

@@ -29,7 +29,7 @@ import {
   secretsIn,
 } from "./rustc-environment.ts";
 import { createMacros, type Macros } from "./rustc-macros.ts";
-import { isRust, readPackage } from "./rustc-package.ts";
+import { createListing, isRust, type Listing, readPackage } from "./rustc-package.ts";
 import type { RustToolchain, RustToolchains } from "./rustc-toolchain.ts";
 
 export interface RustcDeps {
@@ -48,6 +48,7 @@ export interface RustcOptions {
 interface Parts extends RustcDeps, RustcOptions {
   readonly sources: Sources;
   readonly macros: Macros;
+  readonly list: Listing;
 }
 
 /** A unit, and what was found out about it on the way. */
@@ -64,6 +65,7 @@ export function createRustcPlanner(deps: RustcDeps, options: RustcOptions): Plan
   const parts = {
     ...{ ...deps, ...options },
     ...{ sources: createSources(disk), macros: createMacros(disk) },
+    list: createListing(disk, deps.clock),
   };
   return async (invocation, signal) => {
     const { args, cwd, env, compiler } = invocation;
@@ -164,14 +166,14 @@ interface UnitInputs {
 
 /** A text is the reason to stay here. */
 async function findInputs(
-  { disk, files, sources }: Parts,
+  { disk, list, files, sources }: Parts,
   { unit, invocation, libraries }: Request,
 ): Promise<UnitInputs | string> {
   const { cwd, env } = invocation;
   const macros = libraries.files.some(isMacro);
   const { CARGO_MANIFEST_DIR, OUT_DIR } = env;
   const folders = [CARGO_MANIFEST_DIR, OUT_DIR].filter((folder) => folder !== undefined);
-  const found = await readPackage(disk, { folders, source: unit.source, cwd, macros });
+  const found = await readPackage({ disk, list }, { folders, source: unit.source, cwd, macros });
   if (found === undefined) return "package-too-large";
   const inputs = await files.find({
     files: [...found.large, ...(await readBefore(disk, unit, cwd)), ...libraries.files],

@@ -105,39 +105,44 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       return;
     }
     searching = true;
-    search().then(
-      () => {
-        searching = false;
-      },
-      (error: unknown) => {
-        searching = false;
-        if (!signal.aborted) throw error;
-      },
-    );
+    search().catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
   }
 
   /** Ends when there is no room, or nobody who promises anything. */
   async function search(): Promise<void> {
-    while (!signal.aborted) {
-      const room = roomNow();
-      const peers = directory.peers();
-      if (room <= 0) return;
-      const victim = chooseVictim(patience.ready(peers), (bound) => deps.random.below(bound));
-      if (victim !== undefined) {
-        await stealFrom(victim, room);
-        continue;
+    try {
+      while (!signal.aborted) {
+        const room = roomNow();
+        const peers = directory.peers();
+        if (room <= 0) return;
+        const victim = chooseVictim(patience.ready(peers), (bound) => deps.random.below(bound));
+        if (victim !== undefined) {
+          await stealFrom(victim, room);
+          continue;
+        }
+        patience.keep(peers);
+        const waitMs = patience.waitMs(peers);
+        if (waitMs === Number.POSITIVE_INFINITY) return;
+        await alarm.wait(waitMs, signal);
       }
-      patience.keep(peers);
-      const waitMs = patience.waitMs(peers);
-      if (waitMs === Number.POSITIVE_INFINITY) return;
-      await alarm.wait(waitMs, signal);
+    } finally {
+      // In the turn in which it gave up: a wake-up in the next one must start another.
+      searching = false;
     }
   }
 
   function roomNow(): number {
     if (deps.ownQueued() > 0) return 0;
     let waiting = 0;
-    for (const entry of held.values()) if (!entry.running && !entry.answered) waiting += 1;
+    let answered = 0;
+    for (const entry of held.values()) {
+      if (entry.answered) answered += 1;
+      else if (!entry.running) waiting += 1;
+    }
+    // An owner that cannot take so much in is not helped by more.
+    if (answered >= answeredMax) return 0;
     return slots.count - slots.busy + options.prefetchTasks - waiting;
   }
 
@@ -289,6 +294,9 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     return held.get(keyOf(peer, task, attempt));
   }
 }
+
+/** Answers whose outputs are kept for their owners at a time; with more, nothing is stolen. */
+const answeredMax = 64;
 
 /** Its lease has to be renewed. */
 function isOpen({ answered, abort }: Held): boolean {
