@@ -15,7 +15,7 @@ import { cpuOfTreeMs, program, timed } from "../command.ts";
 import { answeredCase, measureShim } from "../micro/shim.ts";
 import { cxxProject, type Project } from "../projects.ts";
 
-const runsDefault = 4;
+const runsDefault = 3;
 const thieves = 2;
 const jobs = 6;
 const cxxFiles = 20;

@@ -14,6 +14,7 @@ import {
   type BenchOptions,
   type Check,
   medianOf,
+  type Result,
   type Row,
   rowOf,
 } from "../bench.ts";
@@ -44,55 +45,28 @@ export const oneNode: Bench = {
     const world = await createWorld();
     try {
       const daemon = await world.start({ slots: jobs });
+      const cxx = await cxxProject(world.folder, "-O0", cxxFiles, options.signal);
+      const c = await smallC(world.folder, cFiles);
+      const works: readonly Work[] = [
+        { what: cxx.name, project: cxx, prepare: cxx.clean, ratioMax },
+        { what: c.name, project: c, prepare: c.clean, ratioMax },
+        { what: "nothing to do", project: c, prepare: async () => {}, ratioMax: undefined },
+      ];
       const rows: Row[] = [];
       const checks: Check[] = [];
-      const projects = [
-        await cxxProject(world.folder, "-O0", cxxFiles, options.signal),
-        await smallC(world.folder, cFiles),
-      ];
-      for (const project of projects) {
-        const cases = casesOf(project, world, daemon, options.signal);
-        await measure(cases, project, options);
-        const [plain, ...meshed] = cases;
-        if (plain === undefined) continue;
-        const wall = rowOf(
-          `${project.name}: plain`,
-          "ms",
-          plain.samples.map(({ wallMs }) => wallMs),
-        );
-        const cpu = rowOf(
-          `${project.name}: plain, CPU`,
-          "ms",
-          plain.samples.map(({ cpuMs }) => cpuMs),
-        );
-        rows.push(wall, cpu);
-        for (const { what, samples } of meshed) {
-          const name = `${project.name}: ${what}`;
-          const walls = rowOf(
-            name,
-            "ms",
-            samples.map(({ wallMs }) => wallMs),
-            wall,
-          );
-          rows.push(
-            walls,
-            rowOf(
-              `${name}, CPU`,
-              "ms",
-              samples.map(({ cpuMs }) => cpuMs),
-              cpu,
-            ),
-          );
-          const pairs = samples.map(({ wallMs }, at) => wallMs / (plain.samples[at]?.wallMs ?? 0));
-          rows.push(rowOf(`${name}, wall of each round`, "× plain", pairs));
-          checks.push(atMost(name, walls.ratio ?? 0, ratioMax, "× plain"));
-        }
+      for (const work of works) {
+        const cases = casesOf(work.project, world, daemon, options.signal);
+        await measure(cases, work, options);
+        const result = resultOf(work, cases);
+        rows.push(...result.rows);
+        checks.push(...result.checks);
       }
       return {
-        rows: rows.map(short),
+        rows,
         checks,
         notes: [
-          "a ratio of wall times needs an idle machine; CPU time is that of all processes, the node's too",
+          "CPU time is that of all processes, the node's too; on a busy machine it says more than wall time",
+          '"nothing to do" is what the mesh adds to any build, however short',
         ],
       };
     } finally {
@@ -101,9 +75,36 @@ export const oneNode: Bench = {
   },
 };
 
-/** The project is in the name already. */
-function short(row: Row): Row {
-  return { ...row, against: row.against?.endsWith("CPU") ? "plain CPU" : row.against && "plain" };
+interface Work {
+  readonly what: string;
+  readonly project: Project;
+  readonly prepare: () => Promise<void>;
+  readonly ratioMax: number | undefined;
+}
+
+function resultOf(
+  { what, ratioMax }: Work,
+  [plain, ...meshed]: readonly Case[],
+): Pick<Result, "rows" | "checks"> {
+  if (plain === undefined) throw new Error("nothing to compare with");
+  const row = (one: Case, unit: "wallMs" | "cpuMs", base?: Row): Row => {
+    const name = `${what}: ${one.what}${unit === "cpuMs" ? ", CPU" : ""}`;
+    const samples = one.samples.map((sample) => sample[unit]);
+    const { against, ...rest } = rowOf(name, "ms", samples, base);
+    return { ...rest, against: against && (unit === "cpuMs" ? "plain CPU" : "plain") };
+  };
+  const wall = row(plain, "wallMs");
+  const cpu = row(plain, "cpuMs");
+  const rows = [wall, cpu];
+  const checks: Check[] = [];
+  for (const one of meshed) {
+    const its = row(one, "wallMs", wall);
+    const pairs = one.samples.map(({ wallMs }, at) => wallMs / (plain.samples[at]?.wallMs ?? 0));
+    const name = `${what}: ${one.what}`;
+    rows.push(its, rowOf(`${name}, round by round`, "× plain", pairs), row(one, "cpuMs", cpu));
+    if (ratioMax !== undefined) checks.push(atMost(name, its.ratio ?? 0, ratioMax, "× plain"));
+  }
+  return { rows, checks };
 }
 
 function casesOf(
@@ -145,13 +146,13 @@ function casesOf(
 /** Interleaved, and each round begins with another case. The first round warms up. */
 async function measure(
   cases: readonly Case[],
-  project: Project,
+  { what: work, prepare }: Work,
   { runs = runsDefault, say }: BenchOptions,
 ): Promise<void> {
   for (let round = 0; round <= runs; round += 1) {
     for (let at = 0; at < cases.length; at += 1) {
       const one = cases[(at + round) % cases.length];
-      await project.clean();
+      await prepare();
       const sample = await one?.build();
       if (round > 0 && sample !== undefined) one?.samples.push(sample);
     }
@@ -159,6 +160,6 @@ async function measure(
       const ms = medianOf(samples.map(({ wallMs }) => wallMs));
       return `${what} ${Math.round(ms)} ms`;
     });
-    if (round > 0) say(`${project.name}, round ${round} of ${runs}: ${medians.join(", ")}`);
+    if (round > 0) say(`${work}, round ${round} of ${runs}: ${medians.join(", ")}`);
   }
 }

@@ -25,12 +25,12 @@ import { buildSlowAssembler } from "./slow-assembler.ts";
 const thieves = 2;
 const runsDefault = 1;
 const speedUpMin = 2.7;
-const equalMs = 700;
+const equalMs = 500;
 const equalTasks = 30;
 /** Lognormal, as compile times are: a median and the standard deviation of the logarithm. */
-const unequal = { tasks: 30, medianMs: 400, sigma: 0.8, maxMs: 3000 };
+const unequal = { tasks: 30, medianMs: 300, sigma: 0.8, maxMs: 3000 };
 const slowedFiles = 30;
-const slowedMs = 600;
+const slowedMs = 1000;
 
 interface Work {
   readonly what: string;

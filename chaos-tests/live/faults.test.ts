@@ -1,11 +1,18 @@
 /** Bad days on real nodes: whatever is killed in mid-build, the build ends with the same bytes. */
 import { spawn } from "node:child_process";
-import { cp, readdir, readFile, rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { createWorld, type LiveNode, program, startMesh, until, type World } from "./nodes.ts";
+import {
+  copyExample,
+  createWorld,
+  type LiveNode,
+  program,
+  startMesh,
+  until,
+  type World,
+} from "./nodes.ts";
 
-const examples = resolve(import.meta.dirname, "../../examples");
 const testMaxMs = 180_000;
 let world: World;
 let source: string;
@@ -15,9 +22,11 @@ let plain: Map<string, Buffer>;
 beforeAll(async () => {
   world = await createWorld();
   source = join(world.folder, "cpp");
-  await cp(join(examples, "cpp"), source, { recursive: true });
-  await world.run(["cmake", "-B", "build"], source);
-  await world.run(["cmake", "--build", "build", "-j2"], source);
+  await copyExample("cpp", source);
+  expect(await world.run(["cmake", "-B", "build"], source)).toMatchObject({ exitCode: 0 });
+  expect(await world.run(["cmake", "--build", "build", "-j2"], source)).toMatchObject({
+    exitCode: 0,
+  });
   plain = await objects();
   expect(plain.size).toBeGreaterThan(8);
 }, testMaxMs);

@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -169,6 +169,13 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
     stderr: () => stderr,
     exited,
   };
+}
+
+/** Copies an example without what an earlier build left in it. */
+export async function copyExample(name: string, to: string): Promise<void> {
+  const from = resolve(import.meta.dirname, "../../examples", name);
+  const made = new Set([join(from, "build"), join(from, "target")]);
+  await cp(from, to, { recursive: true, filter: (path) => !made.has(path) });
 }
 
 /** Waits until `holds`, looking every 50 ms: for states that the nodes reach by themselves. */

@@ -7,6 +7,8 @@
  */
 import type { MeshEvent } from "../../src/base/events.ts";
 import type { PeerId, TaskId } from "../../src/base/ids.ts";
+import { nodeDefaults } from "../../src/node/node.ts";
+import { peerIdOf } from "../../src/sim/station.ts";
 import { failuresMax } from "../../src/work/lease.ts";
 import type { SimMesh, SimNode } from "./mesh.ts";
 import { isSettled, type Job, type Watcher } from "./workload.ts";
@@ -28,6 +30,8 @@ export interface Checkers {
   excuse(): void;
 }
 
+/** A lease, and what passes until its end is looked for. */
+const leaseMaxMs = nodeDefaults.leaseMs + 500;
 /** Longest that an idle node may sleep while a peer it is connected to has work to give. */
 const idleMaxMs = 5000;
 
@@ -43,12 +47,17 @@ interface Line {
   failures: number;
 }
 
-export function createCheckers(mesh: SimMesh): Checkers {
+export function createCheckers(
+  mesh: SimMesh,
+  /** Since when that host does nothing, dead or stopped; undefined while it runs. */
+  stillSinceMs: (name: string) => number | undefined,
+): Checkers {
   const { simulation } = mesh;
   const violations: string[] = [];
   const said = new Map<string, number>();
   const ledgers = new Map<SimNode, Map<TaskId, Line>>();
   const idleSinceMs = new Map<string, number>();
+  const awakeSinceMs = new Map<SimNode, number>();
   const totals = { requeues: 0, starts: 0 };
 
   /** At most three of a kind and life: what follows from the first says little. */
@@ -175,6 +184,23 @@ export function createCheckers(mesh: SimMesh): Checkers {
     },
   };
 
+  /** Nobody waits for a thief that is dead or stopped, unless the owner itself was. */
+  function compareLeases(node: SimNode, lines: readonly Line[]): void {
+    const nowMs = simulation.nowMs();
+    if (stillSinceMs(node.name) !== undefined) awakeSinceMs.delete(node);
+    else if (!awakeSinceMs.has(node)) awakeSinceMs.set(node, nowMs);
+    const awakeMs = awakeSinceMs.get(node) ?? nowMs;
+    const committing = node.owner.counts().committing;
+    const late = lines.filter(({ at, peer }) => {
+      const name = mesh.names.find((known) => at === "leased" && peer === peerIdOf(known));
+      const stillMs = name === undefined ? undefined : stillSinceMs(name);
+      return stillMs !== undefined && nowMs - Math.max(stillMs, awakeMs) > leaseMaxMs;
+    });
+    // An answer that came in time is put in place for as long as that takes.
+    if (late.length > committing)
+      say("bounded recovery", node, `${late[0]?.label} waits for ${late[0]?.peer}, which is still`);
+  }
+
   function compareNode(node: SimNode): void {
     const counts = node.owner.counts();
     const lines = [...ledgerOf(node).values()];
@@ -188,6 +214,7 @@ export function createCheckers(mesh: SimMesh): Checkers {
     for (const [what, own, ledger] of pairs)
       if (own !== ledger)
         say("conservation", node, `it has ${own} tasks ${what}, the ledger ${ledger}`);
+    compareLeases(node, lines);
     const { busy, count } = node.slots;
     if (busy < 0 || busy > count) say("slots", node, `${busy} of ${count} busy`);
     if (busy < counts.here) say("slots", node, `${counts.here} run here on ${busy} slots`);

@@ -32,6 +32,8 @@ export interface Torment {
   /** Makes good what can be made good, and brings back who is dead. */
   heal(): Promise<void>;
   readonly fired: ReadonlyMap<FaultKind, number>;
+  /** Since when that host does nothing, dead or stopped; undefined while it runs. */
+  stillSinceMs(name: string): number | undefined;
 }
 
 /** `owners` are left alone where a fault would make a wrong result right: what they run here. */
@@ -49,7 +51,9 @@ export function createTorment(
     (kind) => [kind, random.chance(0.4) ? random.fraction() : 0] as const,
   );
   const fired = new Map<FaultKind, number>();
-  const paused = new Set<string>();
+  /** Until when they stand still. */
+  const paused = new Map<string, number>();
+  const stillSinceMs = new Map<string, number>();
   const spoilt = new Set<string>();
   const slow = new Set<string>();
 
@@ -64,8 +68,22 @@ export function createTorment(
       random,
       mesh.nodes().flatMap(({ name }) => (owners.has(name) ? [] : [name])),
     );
+  /** Faults are worth most where something is under way: a node that runs others' tasks. */
+  const busy = (): string | undefined => {
+    const holders = mesh.nodes().filter(({ thief: { held } }) => held() > 0);
+    const held = pick(
+      random,
+      holders.map(({ name }) => name),
+    );
+    return random.chance(0.7) ? (held ?? alive()) : alive();
+  };
   const pair = (): readonly [string, string] => {
-    const left = anyone();
+    const left = busy() ?? anyone();
+    const owner = pick(
+      random,
+      [...owners].filter((name) => name !== left),
+    );
+    if (owner !== undefined && random.chance(0.6)) return [left, owner];
     return [
       left,
       pick(
@@ -77,9 +95,10 @@ export function createTorment(
 
   function kill(silent: boolean): boolean {
     // Somebody has to be left, or nothing can go wrong any more.
-    const name = mesh.nodes().length > 2 ? alive() : undefined;
+    const name = mesh.nodes().length > 2 ? busy() : undefined;
     if (name === undefined) return false;
     paused.delete(name);
+    stillSinceMs.set(name, simulation.nowMs());
     mesh.kill(name, { silent, losePower: random.chance(0.3) });
     return true;
   }
@@ -88,21 +107,23 @@ export function createTorment(
     const dead = names.filter((name) => mesh.find(name) === undefined);
     const name = pick(random, dead.length > 0 && random.chance(0.7) ? dead : names);
     if (name === undefined) return false;
-    paused.delete(name);
     begin(name);
     return true;
   }
 
   function begin(name: string): void {
+    paused.delete(name);
+    stillSinceMs.delete(name);
     // A full disk, perhaps: the host is dead until the next attempt.
     mesh.restart(name).catch(() => {});
   }
 
   function pause(): boolean {
-    const name = alive();
-    if (name === undefined) return false;
+    const name = busy();
+    if (name === undefined || paused.has(name)) return false;
     faults.pause(name);
-    paused.add(name);
+    paused.set(name, simulation.nowMs() + random.between(100, 9000));
+    stillSinceMs.set(name, simulation.nowMs());
     return true;
   }
 
@@ -161,9 +182,10 @@ export function createTorment(
 
   return {
     fired,
+    stillSinceMs: (name) => stillSinceMs.get(name),
     next() {
       // What was stopped goes on at some time, or a pause would be as good as a death.
-      for (const name of paused) if (random.chance(0.3)) resume(name);
+      for (const [name, untilMs] of paused) if (untilMs <= simulation.nowMs()) resume(name);
       if (random.chance(0.15)) faults.heal();
       const kind = draw(random, weights);
       if (kind === undefined || !acts[kind]()) return undefined;
@@ -171,7 +193,7 @@ export function createTorment(
       return kind;
     },
     async heal() {
-      for (const name of [...paused]) resume(name);
+      for (const name of [...paused.keys()]) resume(name);
       faults.heal();
       for (const name of spoilt) {
         faults.setDiskCapacity(name, 2 ** 40);
@@ -194,6 +216,7 @@ export function createTorment(
 
   function resume(name: string): void {
     paused.delete(name);
+    stillSinceMs.delete(name);
     faults.resume(name);
   }
 }

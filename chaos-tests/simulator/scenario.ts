@@ -6,7 +6,7 @@ import { digestOf } from "../../src/base/digest.ts";
 import { messageOf } from "../../src/base/errors.ts";
 import { createSeededRandom } from "../../src/sim/random.ts";
 import { createCheckers } from "./checkers.ts";
-import { createTorment, type FaultKind } from "./faults.ts";
+import { createTorment, type FaultKind, type Torment } from "./faults.ts";
 import { createMesh, type SimMesh } from "./mesh.ts";
 import { toolBytes } from "./tool.ts";
 import { createWorkload, type Job, type Workload } from "./workload.ts";
@@ -90,7 +90,7 @@ function drawPlan(seed: number): Plan {
     owners: Array.from({ length: nodes }, (_, index) => `n${index}`).slice(0, 1 + random.below(2)),
     // One run in eight without a fault: what must never happen then is stricter.
     faultCount: random.chance(0.125) ? 0 : 5 + random.below(25),
-    longestMs: random.chance(0.3) ? 6000 : 800,
+    longestMs: random.chance(0.5) ? 6000 : 800,
   };
 }
 
@@ -101,7 +101,8 @@ async function play(
   violations: string[],
 ): Promise<void> {
   const { simulation } = mesh;
-  const checkers = createCheckers(mesh);
+  const faulty: { torment?: Torment } = {};
+  const checkers = createCheckers(mesh, (name) => faulty.torment?.stillSinceMs(name));
   const workload = createWorkload((node) => mesh.find(node.name) === node, checkers.watcher);
   run.jobs = workload.jobs;
   const digests = () => [
@@ -109,6 +110,7 @@ async function play(
     ...workload.jobs.map((job) => digestOf(job.expected)),
   ];
   const torment = createTorment(mesh, new Set(plan.owners), digests, slownessMax);
+  faulty.torment = torment;
   run.fired = torment.fired;
   const submit = createSubmitter(mesh, plan, workload);
 

@@ -102,6 +102,26 @@ test("a stopped thief loses its lease, is told so, and its late answer changes n
   expect(on.mesh.node(zombie).thief.held()).toBe(0);
 });
 
+test("an answer to an old attempt changes nothing while another peer holds the task", async () => {
+  const on = await busyOwner({ nodes: 3 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 4000 });
+  await on.pass(500);
+  const zombie = thiefIn(on);
+  on.mesh.simulation.faults.blockOneWay(zombie, "n0");
+  await on.pass(4000);
+  // Its lease is over and somebody else works on it; now its beats and its answer arrive.
+  expect(on.said("n0", "task-started").at(-1)).toMatchObject({ attempt: 2 });
+  on.mesh.simulation.faults.heal();
+  await on.pass(100);
+  expect(on.mesh.node("n0").owner.counts()).toMatchObject({ leased: 1, committing: 0 });
+  expect(on.said(zombie, "foreign-done")).toHaveLength(1);
+  const outcome = await on.settled(job);
+  expect(outcome).toMatchObject({ source: "there" });
+  expect(outcome).not.toMatchObject({ peer: `sim-${zombie}` });
+  expect(on.said("n0", "task-requeued")).toHaveLength(1);
+  expect(job.commits).toBe(1);
+});
+
 test("an owner that was stopped itself believes no thief dead", async () => {
   const on = await busyOwner({ nodes: 4 });
   const jobs = [1, 2, 3].map(() => on.work.submit(on.mesh.node("n0"), { durationMs: 9000 }));
