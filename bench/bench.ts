@@ -65,7 +65,8 @@ export function rowOf(what: string, unit: string, samples: readonly number[], ag
     p99: quantile(sorted, 0.99),
     min: sorted[0] ?? 0,
     max: sorted.at(-1) ?? 0,
-    ratio: against === undefined ? undefined : median / against.median,
+    // Nothing is a multiple of nothing, as of a CPU time below what the kernel counts.
+    ratio: against === undefined || against.median === 0 ? undefined : median / against.median,
     against: against?.what,
   };
 }

@@ -54,19 +54,21 @@ export const oneNode: Bench = {
       ];
       const rows: Row[] = [];
       const checks: Check[] = [];
+      const notes: string[] = [];
       for (const work of works) {
         const cases = casesOf(work.project, world, daemon, options.signal);
         await measure(cases, work, options);
         const result = resultOf(work, cases);
         rows.push(...result.rows);
         checks.push(...result.checks);
+        if (work.ratioMax === undefined) notes.push(...fixedCosts(cases));
       }
       return {
         rows,
         checks,
         notes: [
+          ...notes,
           "CPU time is that of all processes, the node's too; on a busy machine it says more than wall time",
-          '"nothing to do" is what the mesh adds to any build, however short',
         ],
       };
     } finally {
@@ -105,6 +107,20 @@ function resultOf(
     if (ratioMax !== undefined) checks.push(atMost(name, its.ratio ?? 0, ratioMax, "× plain"));
   }
   return { rows, checks };
+}
+
+/** What is added to any build, however short, and for how long a build it stays in the bound. */
+function fixedCosts([plain, ...meshed]: readonly Case[]): readonly string[] {
+  const wallOf = (one: Case | undefined) =>
+    medianOf((one?.samples ?? []).map(({ wallMs }) => wallMs));
+  return meshed.map((one) => {
+    const addedMs = wallOf(one) - wallOf(plain);
+    const enoughS = addedMs / (ratioMax - 1) / 1000;
+    return (
+      `${one.what}: start and end add ${Math.round(addedMs)} ms, ` +
+      `${ratioMax} × of a build of ${enoughS.toFixed(1)} s`
+    );
+  });
 }
 
 function casesOf(

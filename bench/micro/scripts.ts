@@ -6,7 +6,7 @@ import { atMost, type Bench, type Row, rowOf } from "../bench.ts";
 
 const blobsDefault = 1000;
 const largeMb = 200;
-const runsDefault = 3;
+const runsDefault = 2;
 const planMaxMs = 3;
 
 /** The last line that blobs.ts prints. */
@@ -71,7 +71,7 @@ export const scan: Bench = {
   async run({ runs = runsDefault, signal }) {
     const reports: ScanReport[] = [];
     for (let run = 0; run < runs; run += 1) {
-      reports.push((await runScript("scan.ts", ["--rounds", "30"], signal)) as ScanReport);
+      reports.push((await runScript("scan.ts", ["--rounds", "20"], signal)) as ScanReport);
     }
     const [first] = reports;
     const rows = (first?.results ?? []).flatMap(({ source }, at) => {

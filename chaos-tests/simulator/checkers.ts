@@ -10,6 +10,7 @@ import type { PeerId, TaskId } from "../../src/base/ids.ts";
 import { nodeDefaults } from "../../src/node/node.ts";
 import { peerIdOf } from "../../src/sim/station.ts";
 import { failuresMax } from "../../src/work/lease.ts";
+import type { Torment } from "./faults.ts";
 import type { SimMesh, SimNode } from "./mesh.ts";
 import { isSettled, type Job, type Watcher } from "./workload.ts";
 
@@ -41,6 +42,7 @@ interface Line {
   attempt: number;
   peer: PeerId | undefined;
   readonly stealable: boolean;
+  startedMs: number;
   starts: number;
   requeues: number;
   /** Peers that ended it without an answer, or with one that could not be used. */
@@ -49,8 +51,7 @@ interface Line {
 
 export function createCheckers(
   mesh: SimMesh,
-  /** Since when that host does nothing, dead or stopped; undefined while it runs. */
-  stillSinceMs: (name: string) => number | undefined,
+  { stillSinceMs, silentSinceMs }: Pick<Torment, "stillSinceMs" | "silentSinceMs">,
 ): Checkers {
   const { simulation } = mesh;
   const violations: string[] = [];
@@ -92,6 +93,7 @@ export function createCheckers(
     const due = line.attempt + (peer === undefined ? 0 : 1);
     if (attempt !== due) say("attempts grow", node, `${line.label}: ${attempt} instead of ${due}`);
     Object.assign(line, { at: peer === undefined ? "here" : "leased", peer, attempt });
+    line.startedMs = simulation.nowMs();
     line.starts += 1;
     totals.starts += 1;
     if (line.starts > line.requeues + 1 || line.failures > failuresMax)
@@ -109,6 +111,7 @@ export function createCheckers(
           at: "queued",
           attempt: 0,
           peer: undefined,
+          startedMs: 0,
           starts: 0,
           requeues: 0,
           failures: 0,
@@ -191,10 +194,10 @@ export function createCheckers(
     else if (!awakeSinceMs.has(node)) awakeSinceMs.set(node, nowMs);
     const awakeMs = awakeSinceMs.get(node) ?? nowMs;
     const committing = node.owner.counts().committing;
-    const late = lines.filter(({ at, peer }) => {
+    const late = lines.filter(({ at, peer, startedMs }) => {
       const name = mesh.names.find((known) => at === "leased" && peer === peerIdOf(known));
-      const stillMs = name === undefined ? undefined : stillSinceMs(name);
-      return stillMs !== undefined && nowMs - Math.max(stillMs, awakeMs) > leaseMaxMs;
+      const silentMs = name === undefined ? undefined : silentSinceMs(name);
+      return silentMs !== undefined && nowMs - Math.max(silentMs, awakeMs, startedMs) > leaseMaxMs;
     });
     // An answer that came in time is put in place for as long as that takes.
     if (late.length > committing)

@@ -34,6 +34,11 @@ export interface Torment {
   readonly fired: ReadonlyMap<FaultKind, number>;
   /** Since when that host does nothing, dead or stopped; undefined while it runs. */
   stillSinceMs(name: string): number | undefined;
+  /**
+   * Since when nothing of it can arrive anywhere either. Undefined while it runs, and while some
+   * link is slow, on which what it said long ago may still be under way.
+   */
+  silentSinceMs(name: string): number | undefined;
 }
 
 /** `owners` are left alone where a fault would make a wrong result right: what they run here. */
@@ -54,6 +59,7 @@ export function createTorment(
   /** Until when they stand still. */
   const paused = new Map<string, number>();
   const stillSinceMs = new Map<string, number>();
+  let healedMs = 0;
   const spoilt = new Set<string>();
   const slow = new Set<string>();
 
@@ -147,7 +153,9 @@ export function createTorment(
     restart,
     pause,
     partition() {
-      faults.partition(names.filter(() => random.chance(0.4)));
+      // One alone is what makes a zombie: it works on, and is heard again when it is too late.
+      const one = random.chance(0.5) ? busy() : undefined;
+      faults.partition(names.filter((name) => (one ? name === one : random.chance(0.4))));
       return true;
     },
     "one-way"() {
@@ -183,10 +191,15 @@ export function createTorment(
   return {
     fired,
     stillSinceMs: (name) => stillSinceMs.get(name),
+    silentSinceMs(name) {
+      const sinceMs = stillSinceMs.get(name);
+      if (sinceMs === undefined || fired.has("slow-link")) return undefined;
+      return Math.max(sinceMs, healedMs);
+    },
     next() {
       // What was stopped goes on at some time, or a pause would be as good as a death.
       for (const [name, untilMs] of paused) if (untilMs <= simulation.nowMs()) resume(name);
-      if (random.chance(0.15)) faults.heal();
+      if (random.chance(0.15)) reopen();
       const kind = draw(random, weights);
       if (kind === undefined || !acts[kind]()) return undefined;
       fired.set(kind, (fired.get(kind) ?? 0) + 1);
@@ -194,7 +207,7 @@ export function createTorment(
     },
     async heal() {
       for (const name of [...paused.keys()]) resume(name);
-      faults.heal();
+      reopen();
       for (const name of spoilt) {
         faults.setDiskCapacity(name, 2 ** 40);
         faults.setReadFlipChance(name, 0);
@@ -213,6 +226,12 @@ export function createTorment(
       await simulation.until(everybody, simulation.nowMs() + 60_000);
     },
   };
+
+  /** What the network has held back arrives now. */
+  function reopen(): void {
+    healedMs = simulation.nowMs();
+    faults.heal();
+  }
 
   function resume(name: string): void {
     paused.delete(name);

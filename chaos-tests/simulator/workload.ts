@@ -22,6 +22,8 @@ export interface Order {
   readonly outputBytes?: number;
   /** Of the one source file. Default 200. */
   readonly inputBytes?: number;
+  /** Empty folders among the inputs, each about 140 bytes of the tree. Default 0. */
+  readonly folders?: number;
   /** False: only its owner may run it. */
   readonly stealable?: boolean;
   /** Tasks of one name are expected to take as long as the last of it did. Default: all differ. */
@@ -94,7 +96,7 @@ export function isSettled({ outcome, failure }: Job): boolean {
 }
 
 function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Job {
-  const { exitCode = 0, outputBytes = 500, inputBytes = 200, durationMs } = order;
+  const { exitCode = 0, outputBytes = 500, inputBytes = 200, folders = 0, durationMs } = order;
   const argv = argvOf({ label, durationMs, exitCode, outputBytes });
   const source = utf8(`source of ${label};`.repeat(Math.ceil(inputBytes / 12))).subarray(
     0,
@@ -110,6 +112,10 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     inputs: [
       { kind: "file", path: toolPath, digest: digestOf(toolBytes), executable: true },
       { kind: "file", path: sourcePath, digest: digestOf(source), executable: false },
+      ...Array.from({ length: folders }, (_, index) => ({
+        kind: "directory" as const,
+        path: `/work/${"folder-".repeat(8)}${index}`,
+      })),
     ],
     platform: { platform: "linux/x86_64" },
     timeoutMs: 600_000,

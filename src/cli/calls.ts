@@ -19,7 +19,7 @@ export async function inviteCommand(
   { dataDir, expiresMs, json }: InviteFlags,
   terminal: Terminal,
 ): Promise<number> {
-  const request = { call: "invite", expiresMs, role: "member" } as const;
+  const request = { call: "invite", expiresMs } as const;
   const reply = parseInviteReply(await ask(dataDir, request, { silenceMs: answerMaxMs }));
   if (json) {
     const { invite, expiresUnixMs } = reply;

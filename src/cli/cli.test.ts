@@ -8,6 +8,7 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -115,7 +116,10 @@ const summary: BuildSummary = {
   stolen: 2,
   cachedLocal: 0,
   cachedMesh: 0,
-  fallback: [{ reason: "link", count: 1 }],
+  fallback: [
+    { reason: "link", count: 2 },
+    { reason: "unknown-flag", count: 1 },
+  ],
   wallMs: 1,
   clientCpuMs: 2,
   byPeer: { p1: 2 },
@@ -360,7 +364,7 @@ test.skipIf(noMake)(
     const { code, stdout, stderr } = await mesh(["build", ".", "--summary", "s.json", "--", "b"]);
     expect(stdout).toBe("shimmed cc b -j6\n");
     expect(stderr).toMatch(
-      /^mesh: make -j6 b: 2 slots here, 1 peer\nmesh: built in \d.*: 3 tasks, 2 on 1 peer \(node-b 2\), 1 here; 1 had to run here \(link\)\n$/,
+      /^mesh: make -j6 b: 2 slots here, 1 peer\nmesh: built in \d.*: 3 tasks, 2 on 1 peer \(node-b 2\), 1 here; 1 had to run here \(unknown-flag\)\n$/,
     );
     const { wallMs, ...written } = JSON.parse(readFileSync(join(folder, "s.json"), "utf8"));
     expect(wallMs).toBeGreaterThan(0);
@@ -441,6 +445,59 @@ test("without a node one runs for the command, and leaves nothing running", asyn
   expect(code).toBe(0);
   expect(await isAlive(socket)).toBe(false);
   expect(existsSync(join(dataDir, "mesh.json"))).toBe(false);
+});
+
+test("of two nodes started at once on one directory, one runs and the other says so", async () => {
+  const both = [1, 2].map(() => start(["join", "--embedded", "--json"]));
+  const firsts = both.map(({ child }) => {
+    return new Promise<string>((resolve) => {
+      child.stdout?.once("data", (bytes: Buffer) => resolve(`${bytes}`));
+    });
+  });
+  const said = (await Promise.all(firsts)).map((line) => JSON.parse(line));
+  expect(said.map(({ event }) => event).sort()).toEqual(["failed", "ready"]);
+  expect(said.find(({ event }) => event === "failed")).toMatchObject({ code: "in-use" });
+  for (const { child } of both) child.stdin?.end();
+  const codes = await Promise.all(both.map(async ({ ended }) => (await ended).code));
+  expect(codes.sort()).toEqual([0, 1]);
+});
+
+test("a command that finds a node starting waits until it is ready", async () => {
+  const { child, ended } = start(["join", "--embedded", "--json"]);
+  const socket = controlSocketPath(dataDir);
+  await until(() => (existsSync(socket) ? true : undefined));
+  const { code, stderr } = await mesh(["status", "--json"]);
+  expect(stderr).toBe("");
+  expect(code).toBe(0);
+  child.stdin?.end();
+  await ended;
+});
+
+test("a node that meets a bug of ours says so in one line and ends in order, with 1", async () => {
+  const bug = "process.on('SIGUSR2', function bug() { throw new Error('boom') })";
+  const { child, ended } = start(["join", "--embedded"], {}, [
+    "--import",
+    `data:text/javascript,${encodeURIComponent(bug)}`,
+  ]);
+  await new Promise((resolve) => child.stdout?.once("data", resolve));
+  child.kill("SIGUSR2");
+  const { code, stdout, stderr } = await ended;
+  expect(stderr).toMatch(
+    /^mesh: this is a bug in mesh-node, please report it: boom [^\n]*bug[^\n]*\n$/,
+  );
+  expect(stdout).not.toContain("left");
+  expect(code).toBe(1);
+  // In order: a node that just ends leaves its socket.
+  expect(existsSync(controlSocketPath(dataDir))).toBe(false);
+});
+
+test("a folder with something else in it is not made a data directory", async () => {
+  writeFileSync(join(dataDir, "letter.txt"), "");
+  chmodSync(dataDir, 0o755);
+  const { code, stderr } = await mesh(["join", "--embedded"]);
+  expect(stderr).toMatch(/^mesh: .* is not empty and is not a node's data directory; choose/);
+  expect(code).toBe(2);
+  expect(statSync(dataDir).mode & 0o777).toBe(0o755);
 });
 
 test.skipIf(notLinux)("a command that is killed takes its node along", async () => {

@@ -14,7 +14,7 @@ import {
   controlLineMaxChars,
   parseControlLine,
 } from "../node/control-api.ts";
-import { nodePaths, socketsLieElsewhere } from "../node/paths.ts";
+import { isSocketFolder, nodePaths, socketsLieElsewhere } from "../node/paths.ts";
 import { createLineCutter } from "./lines.ts";
 
 /** How a conversation ended. */
@@ -106,7 +106,7 @@ function silent(dataDir: string, silenceMs: number): MeshError {
 async function connectTo(dataDir: string): Promise<Socket | undefined> {
   const paths = nodePaths(dataDir);
   const place = socketsLieElsewhere(paths) ? dirname(paths.controlSocket) : undefined;
-  if (place !== undefined && !isOurs(place)) return undefined;
+  if (place !== undefined && !isSocketFolder(place)) return undefined;
   if (!isOurs(paths.controlSocket)) return undefined;
   return await new Promise((resolve, reject) => {
     const socket = connect(paths.controlSocket);

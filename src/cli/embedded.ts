@@ -139,7 +139,10 @@ async function release(child: ChildProcess, staying: Promise<void>): Promise<voi
   child.unref();
 }
 
-/** The whole group: a sandboxed compile of the node's goes with it. */
+/**
+ * What the node runs is in sessions of its own, out of this group's reach: the process that starts
+ * commands ends them, and itself, when the node's end of their channel closes.
+ */
 function kill(child: ChildProcess): void {
   if (child.pid === undefined) return;
   try {

@@ -3,9 +3,10 @@ import { availableParallelism, homedir, hostname } from "node:os";
 import { join } from "node:path";
 import { systemPrefixes } from "../blob/twin.ts";
 import type { OpenOptions } from "../node/open.ts";
-import { startDaemon } from "./daemon.ts";
+import { type RunningNode, startDaemon } from "./daemon.ts";
 import { createInterrupts } from "./interrupts.ts";
 import { type JoinedNode, joinCommand } from "./join.ts";
+import { installLastResort } from "./last-resort.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** What the flags say; `undefined` is for this machine to decide. */
@@ -20,8 +21,22 @@ export async function startJoin(
   env: NodeJS.ProcessEnv,
 ): Promise<number> {
   const interrupts = createInterrupts();
+  let running: RunningNode | undefined;
+  let isBroken = false;
+  const complain = (message: string) => terminal.err(`mesh: ${message}\n`);
+  const uninstall = installLastResort({
+    warn: (message) => {
+      if (running === undefined) complain(message);
+      else running.node.events.emit({ event: "log", level: "warn", message });
+    },
+    say: complain,
+    end: async () => {
+      isBroken = true;
+      await running?.stop();
+    },
+  });
   const start = async (signal: AbortSignal): Promise<JoinedNode> => {
-    const running = await startDaemon(
+    running = await startDaemon(
       {
         ...choice,
         slots: choice.slots ?? availableParallelism(),
@@ -31,16 +46,18 @@ export async function startJoin(
       },
       signal,
     );
-    const { node, ready, sessions, done, stop } = running;
+    const { node, ready, met, sessions, done, stop } = running;
     return {
       ready,
       name: node.own.name,
       sandboxWhy: node.sandbox.why,
       created: node.membership.created,
       events: node.events,
+      met,
       sessions,
       stop,
-      done,
+      // Nobody asked a broken node to leave: what comes next is the end of the program.
+      done: done.then(() => (isBroken ? new Promise(() => {}) : undefined)),
     };
   };
   try {
@@ -50,6 +67,7 @@ export async function startJoin(
       { dataDir, json, embedded },
     );
   } finally {
+    uninstall();
     interrupts.close();
   }
 }

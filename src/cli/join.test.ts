@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { MeshError } from "../base/errors.ts";
-import { createEvents } from "../base/events.ts";
+import { createEvents, type MeshEvent } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import {
   createEventLines,
@@ -85,6 +85,7 @@ interface Stage {
   readonly hurry: AbortController;
   stops: number;
   sessions: number;
+  met: readonly MeshEvent[];
 }
 
 function stage(start?: JoinDeps["start"], stop: () => Promise<void> = async () => {}): Stage {
@@ -99,6 +100,7 @@ function stage(start?: JoinDeps["start"], stop: () => Promise<void> = async () =
   const node: JoinedNode = {
     ...about,
     events,
+    met: () => self.met,
     sessions: () => self.sessions,
     stop: () => {
       self.stops += 1;
@@ -130,6 +132,7 @@ function stage(start?: JoinDeps["start"], stop: () => Promise<void> = async () =
     hurry,
     stops: 0,
     sessions: 0,
+    met: [],
   };
   return self;
 }
@@ -141,6 +144,19 @@ test("with --json the first line is the ready event, and a Ctrl-C leaves in orde
   expect(await code).toBe(0);
   const lines = printed().trim().split("\n");
   expect(lines.map((line) => JSON.parse(line))).toEqual([ready, { event: "left" }]);
+});
+
+test.each([
+  [true, '{"event":"peer-joined","peer":"12D3b","name":"node-b","slots":2}\n'],
+  [false, "node-b joined: 2 slots\n"],
+])("peers that were met during the start are told after it (json: %s)", async (json, line) => {
+  const on = stage();
+  on.met = [{ event: "peer-joined", peer: asPeerId("12D3b"), name: "node-b", slots: 2 }];
+  const code = joinCommand(on.deps, { dataDir: "/d", json, embedded: false });
+  on.interrupt.abort();
+  await code;
+  expect(on.printed()).toContain(line);
+  expect(on.printed().indexOf(line)).toBeGreaterThan(on.printed().indexOf("12D3a"));
 });
 
 test("a second Ctrl-C does not wait for a node that cannot leave", async () => {

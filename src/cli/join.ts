@@ -21,6 +21,8 @@ export interface JoinedNode {
   /** Whether this start made a new mesh. */
   readonly created: boolean;
   readonly events: Pick<Events, "listen">;
+  /** The peers that it has met up to now, as the events that told of them. */
+  met(): readonly MeshEvent[];
   /** Builds and jobs that commands have open. */
   sessions(): number;
   /** Leaves in order: hands back what it runs for others. Resolves when all is closed. */
@@ -68,10 +70,11 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
   }
   if (json) {
     say(node.ready);
+    for (const event of node.met()) say(event);
     node.events.listen(say);
   } else {
     terminal.out(readyText(node, options.dataDir, painter(terminal.outColor)));
-    flushEvents = printEvents(node.events, terminal);
+    flushEvents = printEvents(node, terminal);
   }
   const why = await Promise.race([
     node.done.then(() => "done" as const),
@@ -107,15 +110,23 @@ async function leave(node: JoinedNode, hurry: AbortSignal): Promise<boolean> {
 }
 
 /** Returns the call that tells what still waits to be told. */
-function printEvents(events: JoinedNode["events"], terminal: Terminal): () => void {
+function printEvents(
+  { events, met }: Pick<JoinedNode, "events" | "met">,
+  terminal: Terminal,
+): () => void {
   const lines = createEventLines();
   let timer: NodeJS.Timeout | undefined;
   const flush = () => {
     clearTimeout(timer);
     for (const line of lines.flush()) terminal.out(`${line}\n`);
   };
-  events.listen((event) => {
+  const print = (event: MeshEvent) => {
     for (const line of lines.see(event)) terminal.out(`${line}\n`);
+  };
+  // Those that came while the node was starting, before anybody could listen.
+  for (const event of met()) print(event);
+  events.listen((event) => {
+    print(event);
     if (!lines.pending()) return;
     clearTimeout(timer);
     timer = setTimeout(flush, burstQuietMs);
@@ -152,7 +163,12 @@ function aborted(signal: AbortSignal): Promise<"aborted"> {
 
 /** The first words of a node. */
 export function readyText(
-  { ready, name, sandboxWhy, created }: Omit<JoinedNode, "events" | "sessions" | "stop" | "done">,
+  {
+    ready,
+    name,
+    sandboxWhy,
+    created,
+  }: Pick<JoinedNode, "ready" | "name" | "sandboxWhy" | "created">,
   dataDir: string,
   paint: Paint,
 ): string {

@@ -191,7 +191,7 @@ function addBuilds(program: Command, place: Place): void {
     command
       .option("-j, --jobs <n>", "compiles at once (default: what the whole mesh can take)")
       .option("--no-steal", "keep every compile on this machine")
-      .option("--no-cache", "compile also what is known already")
+      .option("--no-cache", "for later: nothing is cached between builds yet")
       .option("--summary <file>", "write the closing counts to this file, as JSON");
   const read = (flags: NativeFlags, command: Command): BuildFlags => ({
     dataDir: dataDir(command, place),

@@ -4,6 +4,7 @@ import {
   constants,
   createReadStream,
   createWriteStream,
+  lstatSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -40,11 +41,15 @@ export async function runCommand(
   const spool = mkdtempSync(join(tmpdir(), "mesh-run-"));
   try {
     const input = await inputFile(flags.input, spool);
-    const output = flags.output === undefined ? join(spool, "output") : outputFile(flags.output);
+    const place = outputPlace(flags.output);
+    const output = place.how === "renamed" ? place.path : join(spool, "output");
     const request: RunRequest = { call: "run", module, manifest, input, output };
     await runJob(request, flags.dataDir, terminal, interrupts.signal);
-    if (flags.output === undefined) {
+    if (place.how === "stdout") {
       await pipeline(createReadStream(output), process.stdout, { end: false });
+    } else if (place.how === "streamed") {
+      const { signal } = interrupts;
+      await pipeline(createReadStream(output), createWriteStream(place.path), { signal });
     }
     return 0;
   } catch (error) {
@@ -158,18 +163,35 @@ async function inputFile(flag: string | undefined, spool: string): Promise<strin
   return path;
 }
 
+type OutputPlace =
+  /** Written whole or not at all: the node writes beside it and renames. */
+  | { readonly how: "renamed"; readonly path: string }
+  /** Opened and written: a device, pipe or symlink that a rename would replace. */
+  | { readonly how: "streamed"; readonly path: string }
+  | { readonly how: "stdout" };
+
+const stdoutNames: ReadonlySet<string> = new Set(["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]);
+
 /** Found out before a long job and not after it. */
-function outputFile(flag: string): string {
+function outputPlace(flag: string | undefined): OutputPlace {
+  // By its name: it may be a socket, which cannot be opened again.
+  if (flag === undefined || stdoutNames.has(resolve(flag))) return { how: "stdout" };
   const path = resolve(flag);
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there?.isDirectory() === true) {
+    throw new MeshError("usage", `--output cannot be written: ${path} is a folder`);
+  }
+  if (there?.isSocket() === true) {
+    throw new MeshError("usage", `--output cannot be written: ${path} is a socket`);
+  }
+  const isRenamed = lstatSync(path, { throwIfNoEntry: false })?.isFile() ?? true;
+  const written = isRenamed || there === undefined ? dirname(path) : path;
   try {
-    accessSync(dirname(path), constants.W_OK);
+    accessSync(written, constants.W_OK);
   } catch (error) {
     throw new MeshError("usage", `--output cannot be written: ${messageOf(error)}`);
   }
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
-    throw new MeshError("usage", `--output cannot be written: ${path} is a folder`);
-  }
-  return path;
+  return { how: isRenamed ? "renamed" : "streamed", path };
 }
 
 function readable(what: string, path: string): void {

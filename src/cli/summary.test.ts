@@ -47,14 +47,35 @@ test("what had to run here is told with the commonest reasons", () => {
   const fallback = [
     { reason: "peer-gone", count: 1 },
     { reason: "remote exit 2", count: 3 },
-    { reason: "link", count: 2 },
+    { reason: "unknown-flag", count: 2 },
     { reason: "time macros", count: 1 },
   ];
   expect(summaryText({ ...some, fallback }, context)).toMatch(
-    /; 7 had to run here \(remote exit 2 ×3, link ×2, peer-gone ×1, …\)$/,
+    /; 7 had to run here \(remote exit 2 ×3, unknown-flag ×2, peer-gone ×1, …\)$/,
   );
   expect(summaryText({ ...some, fallback: fallback.slice(2, 3) }, context)).toMatch(
-    /; 2 had to run here \(link\)$/,
+    /; 2 had to run here \(unknown-flag\)$/,
+  );
+});
+
+test.each([
+  "link",
+  "links",
+  "rustc-query",
+  "query",
+  "verbose",
+  "preprocess-only",
+  "no-c-flag",
+  "no-peers",
+  "no-steal",
+  "slot-free",
+])("ordinary work is not what had to run here: %s", (reason) => {
+  const plain = summaryText(some, context);
+  const fallback = [{ reason, count: 9 }];
+  expect(summaryText({ ...some, fallback }, context)).toBe(plain);
+  const real = { reason: "remote exit 2", count: 1 };
+  expect(summaryText({ ...some, fallback: [...fallback, real] }, context)).toBe(
+    `${plain}; 1 had to run here (remote exit 2)`,
   );
 });
 

@@ -1,5 +1,6 @@
 /** The closing words of a build, for a person. Pure. */
 import type { BuildSummary } from "../node/control-api.ts";
+import { ordinaryReasons } from "./tally.ts";
 
 export interface SummaryContext {
   readonly verb: "built" | "done";
@@ -16,7 +17,7 @@ export interface SummaryContext {
 
 /**
  * "built in 12.3 s: 143 compiles, 96 on 2 peers (node-b 51, node-c 45), 47 here; 3 had to run here
- * (link ×2, remote exit 2 ×1)".
+ * (time macros ×2, remote exit 2 ×1)". Ordinary work that no mesh would take is not among those.
  */
 export function summaryText(summary: BuildSummary, context: SummaryContext): string {
   const how =
@@ -69,7 +70,9 @@ function peersText(
 }
 
 function fallbackText(fallback: BuildSummary["fallback"]): string {
-  const sorted = [...fallback].filter(({ count }) => count > 0).sort((a, b) => b.count - a.count);
+  const sorted = [...fallback]
+    .filter(({ reason, count }) => count > 0 && !ordinaryReasons.has(reason))
+    .sort((a, b) => b.count - a.count);
   if (sorted.length === 0) return "";
   const total = sorted.reduce((sum, { count }) => sum + count, 0);
   const reasons = sorted.slice(0, 3).map(({ reason, count }) => {

@@ -34,8 +34,22 @@ export interface TallyKeeper {
 /** Different reasons that are kept apart; later ones count as "other reasons". */
 const reasonsMax = 40;
 
-/** Nobody gave these tasks up: there was nowhere else to go. */
-const ordinary: ReadonlySet<string> = new Set(["no-peers", "no-steal"]);
+/**
+ * Nobody gave these tasks up: there was nowhere else to go, a slot here was free at once, or it is
+ * work that no mesh would take.
+ */
+export const ordinaryReasons: ReadonlySet<string> = new Set([
+  "no-peers",
+  "no-steal",
+  "slot-free",
+  "link",
+  "links",
+  "no-c-flag",
+  "preprocess-only",
+  "query",
+  "rustc-query",
+  "verbose",
+]);
 
 export function createTally(): TallyKeeper {
   const open = new Map<string, "waiting" | "here" | "there">();
@@ -106,7 +120,7 @@ export function createTally(): TallyKeeper {
         open.delete(event.task);
         break;
       case "task-fallback": {
-        if (ordinary.has(event.reason)) break;
+        if (ordinaryReasons.has(event.reason)) break;
         const room = fallback.has(event.reason) || fallback.size < reasonsMax;
         add(fallback, room ? event.reason : "other reasons");
         break;

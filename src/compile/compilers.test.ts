@@ -10,6 +10,8 @@ test.each([
   ["/usr/bin/x86_64-linux-gnu-g++-12", "gcc"],
   ["/opt/llvm/bin/clang++-14", "gcc"],
   ["/usr/bin/c++", "gcc"],
+  ["/usr/bin/c99", "gcc"],
+  ["/opt/libstdc++-arm-gcc", "gcc"],
   ["/home/me/.cargo/bin/rustc", "rustc"],
   ["/usr/bin/gcc-ar", undefined],
   ["/usr/bin/gcc-ranlib-12", undefined],

@@ -8,7 +8,7 @@ import { basename } from "node:path";
 export type CompilerFamily = "gcc" | "rustc";
 
 /** `gcc`, `g++-12`, `x86_64-linux-gnu-gcc`, `clang++-14`: a prefix, a name, a version. */
-const gccLike = /^(?:[A-Za-z0-9_.]+-)*(gcc|g\+\+|cc|c\+\+|clang|clang\+\+|c89|c99)(?:-[0-9.]+)?$/;
+const gccLike = /^(?:[A-Za-z0-9_.+]+-)*(gcc|g\+\+|cc|c\+\+|clang|clang\+\+|c89|c99)(?:-[0-9.]+)?$/;
 
 /** Programs that pass a compile on; what they add is not in any command line we could move. */
 const wrappers: ReadonlySet<string> = new Set(["ccache", "sccache", "distcc", "icecc", "nocc"]);

@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { OutputBlob } from "../action/action.ts";
 import { textOf, utf8 } from "../base/bytes.ts";
+import { emptyDigest, makeDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { PeerId } from "../base/ids.ts";
+import type { Exchange } from "../blob/exchange.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
@@ -28,7 +30,7 @@ beforeEach(async () => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A unit that writes `x.d` and then `x.rmeta`, whose answer is good if `x.d` says so. */
-function deliver(): Delivery {
+function deliver(fetch: Exchange["fetch"] = async () => {}): Delivery {
   const [facts, metadata] = ["x.d", "x.rmeta"].map((name) => join(folder, name));
   const plan: ActionPlan = {
     ...{ at: "anywhere", kind: "rustc", label: "x" },
@@ -36,6 +38,7 @@ function deliver(): Delivery {
       ...{ argv: ["/bin/rustc"], env: {}, cwd: folder, inputs: [], platform: {}, timeoutMs: 1 },
       outputPaths: [facts ?? "", metadata ?? ""],
     },
+    required: [metadata ?? ""],
     async check(read) {
       const text = await read(facts ?? "");
       if (text === undefined || textOf(text) !== "good") throw new MeshError("refused", "bad");
@@ -52,7 +55,7 @@ function deliver(): Delivery {
     disk: createDisk(),
     store,
     random: createRandom(),
-    exchange: { fetch: async () => {} },
+    exchange: { fetch },
   };
   return createDelivery(deps, plan, 0o022, link, never);
 }
@@ -87,4 +90,68 @@ test("an answer that will be refused is not put in place early either", async ()
   expect(await tell("bad")).toMatchObject({ early: false, end: { code: "refused" } });
   expect(existsSync(join(folder, "x.rmeta"))).toBe(false);
   expect(shown).toBe("");
+});
+
+const sized = (name: string, bytes: number): OutputBlob => ({
+  path: join(folder, name),
+  digest: makeDigest("ab".repeat(32), bytes),
+  executable: false,
+});
+
+test.each([
+  ["files of 3 GiB in all", 2 ** 20, 3 * 2 ** 30, 0],
+  ["17 MiB of words", 10, 10, 17 * 2 ** 20],
+])("an answer that claims %s is not fetched", async (_, facts, metadata, words) => {
+  const asked: unknown[] = [];
+  const delivery = deliver(async (digests) => void asked.push(...digests));
+  const outcome = {
+    exitCode: 0,
+    outputs: [sized("x.d", facts), sized("x.rmeta", metadata)],
+    stdout: emptyDigest,
+    stderr: words === 0 ? emptyDigest : makeDigest("cd".repeat(32), words),
+  };
+  const { outputs } = outcome;
+  if (words === 0) delivery.onProgress({ stderr: utf8("early\n"), outputs }, peer);
+  await createClock().sleep(1, never);
+  await expect(delivery.commit(outcome, peer, never)).rejects.toMatchObject({ code: "limit" });
+  expect(asked).toEqual([]);
+});
+
+test("a dependency file too large to be one is not taken into memory", async () => {
+  const outputs = [sized("x.d", 65 * 2 ** 20), await output("x.rmeta", "metadata")];
+  const outcome = { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest };
+  await expect(deliver().commit(outcome, peer, never)).rejects.toMatchObject({ code: "limit" });
+});
+
+test("success without the main output is refused", async () => {
+  const outputs = [await output("x.d", "good")];
+  const outcome = { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest };
+  const end = deliver().commit(outcome, peer, never);
+  await expect(end).rejects.toMatchObject({ code: "refused", message: /did not write .*x.rmeta/ });
+});
+
+test.each([
+  ["large", 40, "x".repeat(2 ** 19)],
+  ["many", 10_001, "x"],
+])("parts of an answer that are too %s to wait are not kept", async (_, count, text) => {
+  const first = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  const delivery = deliver(() => {
+    begun.resolve();
+    return first.promise;
+  });
+  const facts = await output("x.d", "good");
+  delivery.onProgress({ stderr: utf8("first\n"), outputs: [facts] }, peer);
+  await begun.promise;
+  for (let part = 0; part < count; part += 1)
+    delivery.onProgress({ stderr: utf8(text), outputs: [] }, peer);
+  first.resolve();
+  const deadline = createClock().nowMs() + 5000;
+  while (shown === "" && createClock().nowMs() < deadline) await createClock().sleep(5, never);
+  await createClock().sleep(20, never);
+  expect(shown).toBe("first\n");
+  const said = await store.put(utf8(`first\n${text.repeat(count)}`.slice(0, 2 ** 20)));
+  const outputs = [facts, await output("x.rmeta", "metadata")];
+  await delivery.commit({ exitCode: 0, outputs, stdout: emptyDigest, stderr: said }, peer, never);
+  expect(readFileSync(join(folder, "x.rmeta"), "utf8")).toBe("metadata");
 });

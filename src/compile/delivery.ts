@@ -34,6 +34,18 @@ export interface Delivery {
 /** Diagnostics longer than this are made here, where they need not travel. */
 const outputMaxBytes = 16 * 1024 * 1024;
 
+/** A peer that claims to have written more in all is not even asked for it. */
+const outputsMaxBytes = 2 * 1024 ** 3;
+
+/** Whatever a plan's check takes into memory: dependency files have a few kilobytes. */
+const checkedMaxBytes = 64 * 1024 * 1024;
+
+/** Parts of an answer that wait for the parts before them. With more, nothing is shown early. */
+const pendingMaxBytes = 16 * 1024 * 1024;
+const pendingMax = 10_000;
+/** What one announced output weighs besides its path. */
+const announcedBytes = 256;
+
 export function createDelivery(
   deps: DeliveryDeps,
   plan: ActionPlan,
@@ -48,6 +60,7 @@ export function createDelivery(
   let early: Promise<void> = Promise.resolve();
   let stopEarly = new AbortController();
   let earlyIsOff = false;
+  let pending = { count: 0, bytes: 0 };
   let exiting: Promise<void> = Promise.resolve();
 
   async function place(outputs: readonly OutputBlob[], during: AbortSignal): Promise<void> {
@@ -61,7 +74,9 @@ export function createDelivery(
     const digests = new Map(outputs.map(({ path, digest }) => [path, digest]));
     await plan.check?.(async (path) => {
       const digest = digests.get(path);
-      return digest === undefined ? undefined : bytesOf(deps.store, digest);
+      if (digest === undefined) return undefined;
+      atMost(sizeBytesOf(digest), checkedMaxBytes, `wrote ${path}`);
+      return bytesOf(deps.store, digest);
     });
   }
 
@@ -73,7 +88,9 @@ export function createDelivery(
     stream = continueStream(stream, peer, stderr, outputs);
     const rest = beyond(stream.stderr, shown);
     const pathsAreFine = stream.outputs.every(({ path }) => allowed.has(path));
-    if (rest === undefined || !pathsAreFine || stream.stderr.byteLength > outputMaxBytes) {
+    const fits =
+      stream.stderr.byteLength <= outputMaxBytes && totalBytes(stream.outputs) <= outputsMaxBytes;
+    if (rest === undefined || !pathsAreFine || !fits) {
       earlyIsOff = true;
       return;
     }
@@ -109,12 +126,22 @@ export function createDelivery(
 
   return {
     onProgress(progress, peer) {
+      const weight = weightOf(progress);
+      // Without one part, those after it make no sense.
+      if (pending.count >= pendingMax || pending.bytes + weight > pendingMaxBytes)
+        earlyIsOff = true;
+      if (earlyIsOff) return;
+      pending = { count: pending.count + 1, bytes: pending.bytes + weight };
       const during = AbortSignal.any([signal, stopEarly.signal]);
       early = early.then(async () => {
         if (!earlyIsOff && !during.aborted) await showEarly(progress, peer, during);
       });
       // Early delivery is a favour: whatever goes wrong with it, the end of the attempt decides.
-      early = early.catch(() => {});
+      early = early
+        .catch(() => {})
+        .then(() => {
+          pending = { count: pending.count - 1, bytes: pending.bytes - weight };
+        });
     },
     async commit(outcome, peer, during) {
       stopEarly.abort(new MeshError("cancelled", "the whole answer is here"));
@@ -123,11 +150,10 @@ export function createDelivery(
       if (outcome.exitCode !== 0) {
         throw new MeshError("refused", `it ended with exit code ${outcome.exitCode}`);
       }
-      checkPaths(outcome.outputs, allowed);
-      for (const digest of [outcome.stdout, outcome.stderr]) {
-        if (sizeBytesOf(digest) <= outputMaxBytes) continue;
-        throw new MeshError("limit", `it printed ${sizeBytesOf(digest)} bytes`);
-      }
+      checkPaths(outcome.outputs, allowed, plan.required);
+      for (const digest of [outcome.stdout, outcome.stderr])
+        atMost(sizeBytesOf(digest), outputMaxBytes, "printed");
+      atMost(totalBytes(outcome.outputs), outputsMaxBytes, "wrote");
       const streams = [{ digest: outcome.stdout }, { digest: outcome.stderr }];
       const needed = known([...outcome.outputs, ...streams]);
       const pin = deps.store.pin(needed);
@@ -183,12 +209,32 @@ async function bytesOf(store: Pick<BlobStore, "read">, digest: Digest): Promise<
   return digest === emptyDigest ? new Uint8Array(0) : store.read(digest);
 }
 
-/** A peer may write what the plan names, each once, and nothing else. */
-function checkPaths(outputs: readonly OutputBlob[], allowed: ReadonlySet<string>): void {
+/** A digest says how large its blob is, so this needs no byte of it. */
+function totalBytes(outputs: readonly OutputBlob[]): number {
+  return outputs.reduce((sum, { digest }) => sum + sizeBytesOf(digest), 0);
+}
+
+function atMost(bytes: number, maxBytes: number, what: string): void {
+  if (bytes <= maxBytes) return;
+  throw new MeshError("limit", `it ${what}: ${bytes} bytes, more than ${maxBytes}`);
+}
+
+function weightOf({ stderr, outputs }: Progress): number {
+  return outputs.reduce((sum, { path }) => sum + path.length + announcedBytes, stderr.byteLength);
+}
+
+/** A peer may write what the plan names, each once, and nothing else; some of it, it must write. */
+function checkPaths(
+  outputs: readonly OutputBlob[],
+  allowed: ReadonlySet<string>,
+  required: readonly string[],
+): void {
   const seen = new Set<string>();
   for (const { path } of outputs) {
     if (!allowed.has(path)) throw new MeshError("refused", `it wrote ${path}, which is no output`);
     if (seen.has(path)) throw new MeshError("malformed", `it names the output ${path} twice`);
     seen.add(path);
   }
+  const lacking = required.find((path) => !seen.has(path));
+  if (lacking !== undefined) throw new MeshError("refused", `it did not write ${lacking}`);
 }

@@ -70,6 +70,7 @@ const planner: Planner = async ({ args, cwd, compiler }) => {
       platform: { platform: "linux/x86_64" },
       timeoutMs: 1000,
     },
+    required: [out],
     ...(check === undefined ? {} : { check }),
   };
 };
@@ -171,11 +172,17 @@ async function answer({ task, attempt }: Grant, said: Answer, peer = thief): Pro
   owner.onDone(peer, await writeDone(task, attempt, outcome, timings, store));
 }
 
-async function progress({ task, attempt }: Grant, name: string, text: string, stderr: string) {
+async function progress(
+  { task, attempt }: Grant,
+  name: string,
+  text: string,
+  stderr: string,
+  peer = thief,
+) {
   const digest = await store.put(utf8(text));
   const outputs = [{ path: file(name), digest, executable: false }];
   const said = { stderr: utf8(stderr), outputs };
-  owner.onProgress(thief, writeProgress(task, attempt, said));
+  owner.onProgress(peer, writeProgress(task, attempt, said));
 }
 
 describe("a compile that a peer did", () => {
@@ -202,6 +209,7 @@ describe("a compile that a peer did", () => {
       "lacks the bytes of one file",
       { outputs: { "a.o": "x", "a.o.d": digestOf(new Uint8Array(20_000)) } },
     ],
+    ["lacks the object file", { outputs: { "a.o.d": "a.o: a.c" } }],
     ["wrote what nobody asked for", { outputs: { "a.o": "x", "b.o": "y" } }],
   ])("but %s is done again here, and nothing of it is seen", async (_, said) => {
     const running = compile();
@@ -263,9 +271,11 @@ describe("what a peer says before the end", () => {
     await progress(first, "a.o.d", "early", "first\n");
     await line;
     owner.onPeerLeft(thief);
-    const second = await steal();
-    await progress(second, "a.o.d", "early", "first\n");
-    await answer(second, { outputs: { "a.o": "object" }, stderr: "first\nsecond\n" });
+    // The first had its chance: it does not get the task again.
+    const other = asPeerId("other");
+    const second = await steal(other);
+    await progress(second, "a.o.d", "early", "first\n", other);
+    await answer(second, { outputs: { "a.o": "object" }, stderr: "first\nsecond\n" }, other);
     expect(await running.ended).toMatchObject({ code: 0, stderr: "first\nsecond\n" });
   });
 
@@ -336,6 +346,16 @@ describe("a compile stays here", () => {
     expect(warnings).toEqual([expect.stringContaining("EIO: reading a header")]);
   });
 
+  test("when the planner fails again and again, which is told once in each build", async () => {
+    door.openBuild("b2", { steal: true });
+    for (const id of ["b1", "b1", "b2", "b1"]) {
+      const env = { ...world.env, MESH_BUILD: id };
+      await world.run([world.shim, "gcc", "-fbroken", "-c", "a.c"], { env });
+    }
+    expect(warnings).toHaveLength(2);
+    expect(build.summary().fallback).toEqual([{ reason: "io", count: 3 }]);
+  });
+
   test("when nobody here reads that compiler's command lines", async () => {
     world.compiler("fancycc", "exit 0");
     expect(await reasonOf(world.shim, "fancycc", "-c", "a.c")).toBe("unknown-compiler");
@@ -396,11 +416,11 @@ test("a build can be opened once, and only so many at a time", () => {
 
 test("colours that were asked for are asked of the peer's compiler, once", async () => {
   const env = { ...world.env, MESH_COLOR: "1" };
-  const running = world.start([world.shim, "gcc", "-c", "a.c"], { env });
+  const running = world.start([world.shim, "gcc", "-c", "a.c", "-o", "a.o"], { env });
   const grant = await steal();
   expect(textOf(grant.command)).toContain("-fdiagnostics-color=always");
-  await answer(grant, {});
-  await running.ended;
+  await answer(grant, { outputs: { "a.o": "object" } });
+  expect(await running.ended).toMatchObject({ code: 0 });
   slot();
   const own = world.run([world.shim, "gcc", "a.o"], { env });
   expect((await own).stderr).toBe("local -fdiagnostics-color=always a.o\n");

@@ -14,13 +14,14 @@ import { utf8 } from "../base/bytes.ts";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import type { Emit } from "../base/events.ts";
 import type { Clock, Disk } from "../host/host.ts";
+import type { BuildSummary } from "../node/control-api.ts";
 import type { Outcome, Owner, Task } from "../work/task.ts";
 import { colourArgs, compilerFamilyOf, glance, isCompilerWrapper } from "./compilers.ts";
 import { createDelivery, type DeliveryDeps } from "./delivery.ts";
 import { whyNotPlaceable } from "./place.ts";
 import type { ActionPlan, Plan, Planner } from "./plan.ts";
 import type { ShimInvocation, ShimLink } from "./shim-server.ts";
-import { type BuildSummary, emptyTally, summaryOf, type Tally, tally } from "./summary.ts";
+import { emptyTally, summaryOf, type Tally, tally } from "./summary.ts";
 
 export interface CompileDoorDeps extends DeliveryDeps {
   readonly owner: Owner;
@@ -208,6 +209,16 @@ function createDecider(
 ): (invocation: ShimInvocation, steal: boolean, signal: AbortSignal) => Promise<Decision> {
   // Real paths of compilers: one entry per name in the PATH, so a few.
   const realPaths = createRecentMap<string, string>(64);
+  // A disk that fails does so for every file, and the user's terminal is no place to count them.
+  const warned = createRecentMap<string, true>(256);
+
+  function warnOnce({ build, compiler, args }: ShimInvocation, reason: string, why: unknown): void {
+    const key = `${build}\0${reason}`;
+    if (warned.get(key)) return;
+    warned.set(key, true);
+    const message = `${compiler} ${glance(compiler, args).label}: not planned: ${messageOf(why)}`;
+    deps.emit({ event: "log", level: "warn", message });
+  }
 
   async function isWrapper(compiler: string): Promise<boolean> {
     const real = realPaths.get(compiler) ?? (await deps.disk.realPath(compiler)) ?? compiler;
@@ -240,8 +251,7 @@ function createDecider(
     } catch (error) {
       signal.throwIfAborted();
       const reason = isMeshError(error) ? error.code : "planner-failed";
-      const message = `${compiler} ${glance(compiler, args).label}: not planned: ${messageOf(error)}`;
-      deps.emit({ event: "log", level: "warn", message });
+      warnOnce(invocation, reason, error);
       return here(reason);
     }
   };

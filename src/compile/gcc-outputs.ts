@@ -13,7 +13,7 @@ export type Outputs =
     }
   | { readonly at: "here"; readonly reason: "output-special" | "output-folder" };
 
-export function placeOutputs(
+export function locateOutputs(
   look: Look,
   disk: Pick<Disk, "statNow">,
   cwd: string,

@@ -387,6 +387,8 @@ test.each([
   ["/usr/bin/ccache", undefined],
   ["/usr/bin/python3", undefined],
   ["/usr/bin/cc1", undefined],
+  ["/usr/bin/c99", undefined],
+  ["/usr/bin/c89-gcc", undefined],
 ])("%s is of the family %s", (path, family) => {
   expect(familyOf(path)).toBe(family);
 });

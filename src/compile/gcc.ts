@@ -18,11 +18,13 @@ import {
 } from "../exec/file-view.ts";
 import type { Toolchain, Toolchains } from "../exec/toolchain.ts";
 import type { Clock, Disk, Processes } from "../host/host.ts";
+import { compilerFamilyOf, glance } from "./compilers.ts";
 import { type ParsedCompile, parseGccArgs } from "./gcc-args.ts";
 import { checkDependencies } from "./gcc-check.ts";
 import { type CompileEnvironment, compileEnvironment } from "./gcc-environment.ts";
-import { placeOutputs } from "./gcc-outputs.ts";
+import { locateOutputs } from "./gcc-outputs.ts";
 import { createIncludeScanner, type IncludeQuery, type Scan } from "./includes.ts";
+import { addEntry } from "./inputs.ts";
 import { createLocales, type Locale } from "./locale.ts";
 import { prerequisitesOf } from "./make-rule.ts";
 import { createNativeFlags } from "./native-flags.ts";
@@ -169,7 +171,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     const request = read(invocation, look);
     if (typeof request === "string") return here(request);
     const { parsed, environment, family } = request;
-    const outputs = placeOutputs(look, disk, invocation.cwd, outputNames(parsed));
+    const outputs = locateOutputs(look, disk, invocation.cwd, outputNames(parsed));
     if (outputs.at === "here") return here(outputs.reason);
     const toolchain = await findToolchain(request, look, signal);
     const locale = await locales.find(invocation.env, prefixOf(toolchain));
@@ -200,14 +202,15 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
         platform: { platform: options.platform },
         timeoutMs: options.timeoutMs,
       },
+      // The others are left out where there is nothing to say in them.
+      required: outputs.paths.slice(0, 1),
       ...(dependencyPath && { check: checkDependencies(view, dependencyPath, cwd, inputs) }),
     };
   }
 
   return async (invocation, signal) => {
-    const kind = /\+\+/.test(invocation.compiler) ? "c++" : "c";
-    const label = labelOf(invocation);
-    const here = (reason: string): LocalPlan => ({ at: "here", reason, kind, label });
+    const glanced = glance(invocation.compiler, invocation.args);
+    const here = (reason: string): LocalPlan => ({ at: "here", reason, ...glanced });
     try {
       return await plan(invocation, here, signal);
     } catch (error) {
@@ -219,12 +222,13 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
   };
 }
 
-const compilerName = /^(?:[\w.+-]+-)?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+)(?:-[\d.]+)?$/;
-
-/** By the name of the real file: wrappers such as ccache are no compilers. */
+/**
+ * By the name of the real file: wrappers such as ccache are no compilers, and neither is what is
+ * still called `c89` or `c99-gcc` when all links have been followed, a script around one.
+ */
 export function familyOf(realPath: string): Family | undefined {
   const name = realPath.slice(realPath.lastIndexOf("/") + 1);
-  if (!compilerName.test(name)) return undefined;
+  if (compilerFamilyOf(name) !== "gcc" || /^c[89]9/.test(name)) return undefined;
   return name.includes("clang") ? "clang" : "gcc";
 }
 
@@ -308,17 +312,4 @@ function addLocale(look: Look, { paths }: Locale, inputs: Map<string, TreeEntry>
     if (node !== undefined) addEntry(inputs, node.entry);
   }
   for (const entry of trailEntries(trail)) addEntry(inputs, entry);
-}
-
-/** A folder named for its own sake yields to whatever else is at its path. */
-function addEntry(inputs: Map<string, TreeEntry>, entry: TreeEntry): void {
-  const before = inputs.get(entry.path);
-  if (before === undefined || before.kind === "directory") inputs.set(entry.path, entry);
-}
-
-function labelOf({ args }: Invocation): string {
-  const sources = args.filter((arg) =>
-    /^[^-@].*\.(?:c|cc|cpp|cxx|c\+\+|C|s|S|m|mm|i|ii)$/.test(arg),
-  );
-  return sources[0] ?? args.at(-1) ?? "";
 }

@@ -85,11 +85,13 @@ export function createInputFiles(view: FileView): InputFiles {
 export function mergeEntries(...lists: readonly (readonly TreeEntry[])[]): readonly TreeEntry[] {
   const byPath = new Map<string, TreeEntry>();
   for (const list of lists) {
-    for (const entry of list) {
-      const before = byPath.get(entry.path);
-      // A folder named for its own sake yields to nothing and to everything.
-      if (before === undefined || before.kind === "directory") byPath.set(entry.path, entry);
-    }
+    for (const entry of list) addEntry(byPath, entry);
   }
   return [...byPath.values()];
+}
+
+/** A folder named for its own sake yields to whatever else is at its path. */
+export function addEntry(byPath: Map<string, TreeEntry>, entry: TreeEntry): void {
+  const before = byPath.get(entry.path);
+  if (before === undefined || before.kind === "directory") byPath.set(entry.path, entry);
 }

@@ -70,6 +70,18 @@ test("a placing that is called off leaves nothing behind", async () => {
   expect(readdirSync(folder)).toEqual([]);
 });
 
+test("a rename that fails half-way leaves no temporary file behind", async () => {
+  const outputs = [await blob("a", "new"), await blob("b", "new"), await blob("c", "new")];
+  // Somebody makes a folder there at the last moment.
+  const rename: typeof disk.rename = (from, to) => {
+    if (to === join(folder, "b")) mkdirSync(to);
+    return disk.rename(from, to);
+  };
+  const placing = placeOutputs({ ...deps(), disk: { ...disk, rename } }, outputs, 0o022, never);
+  await expect(placing).rejects.toMatchObject({ code: "io" });
+  expect(readdirSync(folder).sort()).toEqual(["a", "b"]);
+});
+
 test.each<[string | undefined, string, (path: string) => void]>([
   [undefined, "a.o", () => {}],
   [undefined, "a.o", (path) => writeFileSync(path, "old")],

@@ -1,5 +1,6 @@
 /**
- * Puts a peer's outputs where the compiler would have written them: all of them or none.
+ * Puts a peer's outputs where the compiler would have written them: each of them whole, and all of
+ * them or none unless the file system changes its mind half-way.
  */
 import { dirname, join } from "node:path";
 import type { OutputBlob } from "../action/action.ts";
@@ -17,8 +18,9 @@ export interface PlaceDeps {
 
 /**
  * Why an output could not simply be put at one of these paths; undefined when all is well. A
- * compiler writes through a symlink, into a device, into a file's other names, and complains of a
- * folder that is not there: only the real one does each of these right.
+ * compiler writes through a symlink, into a device, and complains of a folder that is not there:
+ * only the real one does each of these right. A file with a second name (a hard link) is replaced
+ * under this one, and the other keeps what it had.
  */
 export function whyNotPlaceable(
   disk: Pick<Disk, "statNow" | "statFollowNow">,
@@ -42,7 +44,8 @@ export function whyNotPlaceable(
 /**
  * Places outputs whose blobs are in the store. Every one is written out beside its place first, so
  * a full disk or a missing blob leaves everything as it was; then all are renamed. Rejects with
- * "refused" when a path has become something that cannot be replaced.
+ * "refused" when a path has become something that cannot be replaced. Whatever it rejects with, no
+ * temporary file stays behind.
  */
 export async function placeOutputs(
   { disk, store, random }: PlaceDeps,
@@ -73,10 +76,11 @@ export async function placeOutputs(
       outputs.map(({ path }) => path),
     );
     if (trouble !== undefined) throw new MeshError("refused", `cannot place outputs: ${trouble}`);
+    // No way back from here, so nothing that is likely to stop half-way either.
+    for (const { temporary, path } of placings) await disk.rename(temporary, path);
   } catch (error) {
+    // Those that have been renamed are not there any more, which is no failure.
     await Promise.allSettled(placings.map(({ temporary }) => disk.remove(temporary)));
     throw error;
   }
-  // No way back from here, so nothing that could stop half-way either.
-  for (const { temporary, path } of placings) await disk.rename(temporary, path);
 }

@@ -33,6 +33,8 @@ export interface ActionPlan {
   /** The source as the user typed it, or the crate's name. */
   readonly label: string;
   readonly spec: ActionSpec;
+  /** Those of the output paths that every successful run writes. */
+  readonly required: readonly string[];
   /**
    * Looks at a peer's outputs before they are put in place: output path to bytes reader. Rejects
    * with "malformed" or "refused" when they cannot be what a local run would have written.

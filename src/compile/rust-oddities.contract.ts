@@ -54,6 +54,11 @@ use proc_macro::TokenStream;
     value += &std::fs::read_to_string("workspace.txt").unwrap_or("none".into());
     ${literal}
 }
+/// What people keep in a hidden file.
+#[proc_macro] pub fn settings(_: TokenStream) -> TokenStream {
+    let value = std::fs::read_to_string(".env").unwrap_or_default();
+    ${literal}
+}
 /// The variable that is named.
 #[proc_macro] pub fn named(tokens: TokenStream) -> TokenStream {
     let value = std::env::var(tokens.to_string().trim_matches('"')).unwrap_or("unset".into());

@@ -17,8 +17,9 @@ const neverSent =
   /^(CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|NUM_JOBS|TMPDIR|MESH_.*|SSH_.*|DISPLAY|_|OLDPWD|SHLVL)$/;
 
 /** Names and values that commonly are credentials: not for other people's machines. */
-const secretName = /TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|AUTH/i;
-const secretValue = /:\/\/[^/\s:@]*:[^/\s@]+@/;
+const secretName =
+  /TOKEN|SECRET|PASS|CREDENTIAL|(?:^|_)KEY(?:_|$)|API_?KEY|_PWD$|(?:^|_)PAT$|PRIVATE|AUTH(?!ORS?(?:_|$))|COOKIE|WEBHOOK|SESSION/i;
+const secretValue = /:\/\/[^/\s@]+@/;
 /** What Cargo says about a package is public, its authors included. */
 const publicName = /^CARGO_(PKG|MANIFEST|CRATE|BIN|PRIMARY)_/;
 

@@ -18,7 +18,7 @@ export interface Macros {
   /**
    * Why units that use this macro stay here, or undefined.
    * @param libraries names of the system libraries that travel anyway
-   * @param withheld variables that are set here and will not be there
+   * @param withheld names of variables and files that are here and will not be there
    */
   whyHere(
     macro: FileNode,

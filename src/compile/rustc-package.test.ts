@@ -47,6 +47,34 @@ test("a package is everything in its folder but other packages and what was made
   ]);
 });
 
+/** What no peer is to see, wherever a package keeps it. */
+const secrets = [
+  ...[".env", ".npmrc", ".cargo/credentials.toml", "server.pem", "keys/tls.KEY", "cert.p12"],
+  ...["id_rsa", "id_ed25519.pub", "aws-credentials.json", ".ssh/config"],
+];
+
+test("secrets of a package stay here, sources about them do not", async () => {
+  const files = ["Cargo.toml", "src/credentials.rs", "src/credentials/aws.rs", "src/lib.rs"];
+  const all = [...files, ...secrets].map((name) => [`p/${name}`, ""]);
+  writeFiles(folder, Object.fromEntries(all));
+  symlinkSync("../.env", join(folder, "p/src/settings"));
+  expect(await names()).toEqual(files.map((name) => `p/${name}`));
+});
+
+test("macros are told which secrets they will not find, but not what only others read", async () => {
+  writeFiles(folder, {
+    ...{ "ws/.env": "", "ws/deploy.key": "", "ws/p/src/lib.rs": "", "ws/p/.sqlx/q.json": "" },
+    ...{ "ws/p/.gitignore": "", "ws/p/.cargo-ok": "", "ws/p/.github/x.yml": "" },
+  });
+  const disk = createDisk();
+  const cwd = join(folder, "ws");
+  const query = { folders: [join(cwd, "p")], source: join(cwd, "p/src/lib.rs"), cwd };
+  const reader = { disk, list: createListing(disk, createClock()) };
+  const found = await readPackage(reader, { ...query, macros: true });
+  expect(found?.withheld.toSorted()).toEqual([".env", ".sqlx", "deploy.key"]);
+  expect(found?.small).toEqual([join(cwd, "p/src/lib.rs")]);
+});
+
 test("OUT_DIR counts although it lies where things are made", async () => {
   writeFiles(folder, { "p/src/lib.rs": "", "p/target/CACHEDIR.TAG": "", "p/target/out/x.rs": "" });
   const folders = [join(folder, "p"), join(folder, "p/target/out")];

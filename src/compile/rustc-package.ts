@@ -1,6 +1,6 @@
 /**
  * The files that a Rust unit's sources may name: everything in its package and in `OUT_DIR`, less
- * other packages and what builds and version control leave there.
+ * other packages, what builds and version control leave there, and what people keep to themselves.
  *
  * It looks at names and sizes only.
  */
@@ -22,14 +22,30 @@ export interface PackageFiles {
   /** Up to `smallMaxBytes`. */
   readonly small: readonly string[];
   readonly large: readonly string[];
+  /** Names of what was left out because it may be a secret, and that a macro could look for. */
+  readonly withheld: readonly string[];
 }
 
 const filesMax = 5000;
 const bytesMax = 128 * 1024 * 1024;
 const smallMaxBytes = 1024 * 1024;
+/** Names of secrets told apart; a package with more is strange, and only macros care. */
+const withheldMax = 256;
 
-/** Folders that hold what is kept, not what is made from it. */
-const skipped = new Set([".git", ".hg", ".svn", ".jj", "node_modules"]);
+/** Keys and passwords, by their names. Sources about them are sources. */
+const secretFile = /\.(?:pem|key|p12|pfx|jks|keystore)$|^id_(?:rsa|dsa|ecdsa|ed25519)|credentials/i;
+
+/** Hidden things that other programs read, and no macro: not worth a look into every macro. */
+const ofOthers =
+  /^\.(?:git|hg|svn|jj|cargo|circleci|cirrus|travis|appveyor|editorconfig|rustfmt|clippy|pre-commit|vscode|idea|mailmap|DS_Store)/;
+
+/**
+ * Whether a file or folder is nobody else's business. What a unit turns out to read all the same
+ * costs one run here, and is known from then on.
+ */
+function isPrivate(name: string, isFile: boolean): boolean {
+  return name.startsWith(".") || (isFile && secretFile.test(name) && !isRust(name));
+}
 
 /** The names in a folder; none when there is no such folder. */
 export type Listing = (folder: string) => Promise<readonly DirectoryEntry[]>;
@@ -64,6 +80,7 @@ export async function readPackage(
   { folders, source, cwd, macros }: PackageQuery,
 ): Promise<PackageFiles | undefined> {
   const found = { small: [] as string[], large: [] as string[] };
+  const withheld = new Set<string>();
   const open = [...(folders.length === 0 ? [dirname(source)] : folders)];
   const roots = new Set(open);
   const seen = new Set<string>();
@@ -72,6 +89,9 @@ export async function readPackage(
   function add(path: string, sizeBytes: number): void {
     room = { files: room.files - 1, bytes: room.bytes - sizeBytes };
     (sizeBytes <= smallMaxBytes ? found.small : found.large).push(path);
+  }
+  function withhold(name: string): void {
+    if (!ofOthers.test(name) && withheld.size < withheldMax) withheld.add(name);
   }
 
   for (;;) {
@@ -86,12 +106,17 @@ export async function readPackage(
       const path = join(folder, name);
       // Sockets and the like; and a link may lead anywhere, also nowhere.
       const stat = kind === "other" ? undefined : disk.statFollowNow(path);
-      if (stat?.kind === "file") add(path, stat.sizeBytes);
+      if (stat === undefined || roots.has(path) || name === "node_modules") continue;
+      const real = kind === "symlink" ? ((await disk.realPath(path)) ?? path) : path;
+      if ([name, basename(real)].some((one) => isPrivate(one, stat.kind === "file"))) {
+        withhold(name);
+        continue;
+      }
+      if (stat.kind === "file") add(path, stat.sizeBytes);
       if (room.files < 0 || room.bytes < 0) return undefined;
-      if (stat?.kind !== "directory" || skipped.has(name) || roots.has(path)) continue;
+      if (stat.kind !== "directory") continue;
       // Links can go round in circles.
       if (kind === "symlink") {
-        const real = (await disk.realPath(path)) ?? path;
         if (seen.has(real) || contains(real, folder)) continue;
         seen.add(real);
       }
@@ -102,9 +127,9 @@ export async function readPackage(
     const [first = cwd] = folders;
     const real = (await disk.realPath(first)) ?? first;
     for (const folder of foldersAbove(real, cwd))
-      await addPlain(disk, await list(folder), folder, add);
+      await addPlain(disk, await list(folder), folder, add, withhold);
   }
-  return room.files < 0 || room.bytes < 0 ? undefined : found;
+  return room.files < 0 || room.bytes < 0 ? undefined : { ...found, withheld: [...withheld] };
 }
 
 /** The folder that the compiler works in, and those between it and the package. */
@@ -115,17 +140,19 @@ function foldersAbove(folder: string, cwd: string): readonly string[] {
   return above;
 }
 
-/** Manifests, lock and settings files; not what is hidden, which is nobody else's business. */
+/** Manifests, lock and settings files. */
 async function addPlain(
   disk: Disk,
   children: Listed,
   folder: string,
   add: (path: string, sizeBytes: number) => void,
+  withhold: (name: string) => void,
 ): Promise<void> {
   for (const { name, kind } of children) {
-    if (kind !== "file" || name.startsWith(".")) continue;
-    const sizeBytes = disk.statNow(join(folder, name))?.sizeBytes;
-    if (sizeBytes !== undefined && sizeBytes <= smallMaxBytes) add(join(folder, name), sizeBytes);
+    if (isPrivate(name, kind === "file")) withhold(name);
+    const sizeBytes = kind === "file" ? disk.statNow(join(folder, name))?.sizeBytes : undefined;
+    if (sizeBytes === undefined || isPrivate(name, true)) continue;
+    if (sizeBytes <= smallMaxBytes) add(join(folder, name), sizeBytes);
   }
 }
 

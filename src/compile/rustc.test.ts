@@ -181,6 +181,21 @@ describe.skipIf(why !== undefined)("hard units", { timeout: 300_000 }, () => {
     expect(await there(calls.find(({ crate }) => crate === "shared"))).toBe("reads-secret");
   });
 
+  test("a macro is not run where a hidden file that it names is not", async () => {
+    const env = { ...oddEnv, CARGO_TARGET_DIR: newFolder() };
+    const calls = record(["cargo", "build", "-p", "shared"], root, env);
+    const call = calls.find(({ crate }) => crate === "shared");
+    writeFiles(root, { ".env": "SETTING=1" });
+    try {
+      // Who uses which macro is learned from the units before.
+      for (const earlier of calls) await peer?.plan(earlier, never);
+      expect(await there(call)).toBe("macro-reads-secret");
+    } finally {
+      rmSync(join(root, ".env"));
+    }
+    expect(await there(call)).toMatchObject({ exitCode: 0, refusal: undefined });
+  });
+
   test("a source outside the package fails there, and is known about the next time", async () => {
     const env = { ...oddEnv, CARGO_TARGET_DIR: newFolder() };
     const calls = record(["cargo", "build", "-p", "uses-all"], root, env);

@@ -101,12 +101,12 @@ async function plan(parts: Parts, request: Request): Promise<Plan> {
   const { cwd, env } = invocation;
   const found = await findInputs(parts, request);
   if (typeof found === "string") return stays(found, unit.crateName);
-  const { inputs, variables, mentioned } = found;
+  const { inputs, variables, mentioned, withheld } = found;
   if (isShadowed(parts.disk, toolchain, env.LD_LIBRARY_PATH))
     return stays("environment LD_LIBRARY_PATH", unit.crateName);
 
   const secrets = secretsIn(env);
-  const refused = await refusedMacros(parts, request, inputs, secrets);
+  const refused = await refusedMacros(parts, request, inputs, [...secrets, ...withheld]);
   const needed = libraries.exact ? libraries.files : unit.externs;
   const reason = needed.map((path) => refused.get(path)).find((why) => why !== undefined);
   if (reason !== undefined) return stays(reason, unit.crateName);
@@ -130,6 +130,7 @@ async function plan(parts: Parts, request: Request): Promise<Plan> {
     kind: "rustc",
     label: unit.crateName,
     spec,
+    required: unit.outputs,
     check: async (read) => {
       const bytes = await read(unit.depInfo);
       if (bytes === undefined) throw new MeshError("refused", "the dependency file is missing");
@@ -145,13 +146,13 @@ async function refusedMacros(
   { macros }: Parts,
   { toolchain, libraries }: Request,
   inputs: FoundInputs,
-  secrets: readonly string[],
+  withheld: readonly string[],
 ): Promise<ReadonlyMap<string, string>> {
   const names = new Set(toolchain.libraries.map((path) => basename(path)));
   const refused = new Map<string, string>();
   for (const path of libraries.files.filter(isMacro)) {
     const node = inputs.nodes.get(path);
-    const reason = node && (await macros.whyHere(node, names, secrets));
+    const reason = node && (await macros.whyHere(node, names, withheld));
     if (reason !== undefined) refused.set(path, reason);
   }
   return refused;
@@ -162,6 +163,8 @@ interface UnitInputs {
   /** What the sources give to `env!`, and what else in them could name a variable. */
   readonly variables: ReadonlySet<string>;
   readonly mentioned: ReadonlySet<string>;
+  /** Names of files that stay here. */
+  readonly withheld: readonly string[];
 }
 
 /** A text is the reason to stay here. */
@@ -192,7 +195,7 @@ async function findInputs(
     for (const name of names.variables) variables.add(name);
     for (const name of names.others) mentioned.add(name);
   }
-  return { inputs, variables, mentioned };
+  return { inputs, variables, mentioned, withheld: found.withheld };
 }
 
 /** What the unit read last time, wherever that lies, as far as it is still there. */

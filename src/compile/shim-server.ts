@@ -204,12 +204,14 @@ async function serve(deps: ShimServerDeps, socket: Socket, requestMaxMs: number)
   await deps.onInvocation(invocationOf(request), link, gone.signal);
 }
 
-/** Between the driver, the shim and the node; they differ from build to build. */
+/** Between the client, the shim and the node; they differ from build to build. */
 const ownVariables: ReadonlySet<string> = new Set([
   "MESH_SOCKET",
   "MESH_BUILD",
   "MESH_COLOR",
   "MESH_SLOTS",
+  "MESH_JOBS",
+  "MESH_CLIENT",
   "MESH_INSIDE",
 ]);
 

@@ -82,7 +82,8 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
   test("tells the node who calls what, where and how", async () => {
     const gcc = world.compiler("gcc", "exit 0");
     const heard = await serve((link) => link.exit(0, nothing, nothing));
-    const env = { ...world.env, MESH_COLOR: "1", MESH_SLOTS: "1", LANG: "C", MESH_SIZE: "3" };
+    const own = { MESH_COLOR: "1", MESH_SLOTS: "1", MESH_JOBS: "9", MESH_CLIENT: "b1-7" };
+    const env = { ...world.env, ...own, LANG: "C", MESH_SIZE: "3" };
     await world.run(["/bin/sh", "-c", `umask 027; exec ${world.shim} gcc -c 'ü.c' ''`], { env });
     expect(heard).toMatchObject([
       {

@@ -4,22 +4,7 @@
  */
 import type { Source } from "../base/events.ts";
 import type { PeerId } from "../base/ids.ts";
-
-/** The `--summary` file. */
-export interface BuildSummary {
-  readonly tasks: number;
-  readonly local: number;
-  readonly stolen: number;
-  readonly cachedLocal: number;
-  readonly cachedMesh: number;
-  /** Why tasks ran here although the mesh was there, most frequent first. */
-  readonly fallback: readonly { readonly reason: string; readonly count: number }[];
-  readonly wallMs: number;
-  /** CPU time of this node, without the compilers it ran. */
-  readonly clientCpuMs: number;
-  /** Tasks done by each peer. */
-  readonly byPeer: Readonly<Record<string, number>>;
-}
+import type { BuildSummary } from "../node/control-api.ts";
 
 export interface TallyEntry {
   readonly source: Source;
@@ -61,6 +46,7 @@ function increment<K>(counts: ReadonlyMap<K, number>, key: K): ReadonlyMap<K, nu
   return new Map(counts).set(key, (counts.get(key) ?? 0) + 1);
 }
 
+/** Reasons in the order of how often they were given. */
 export function summaryOf(
   { bySource, byReason, byPeer }: Tally,
   spent: { readonly wallMs: number; readonly clientCpuMs: number },

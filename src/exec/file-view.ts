@@ -136,7 +136,12 @@ interface KnownFile {
   stat: FileStat;
   lookedAt: number;
   settled: boolean;
+  /** When the store was last seen to know it, on the monotonic clock. */
+  offeredMs: number;
 }
+
+/** The store forgets files slowly, and asking it costs another look at the disk. */
+const offerPauseMs = 2000;
 
 export function createFileView(
   deps: FileViewDeps,
@@ -149,6 +154,7 @@ export function createFileView(
 
   function look(): Look {
     const now = ++lastLook;
+    const nowMs = clock.nowMs();
     const settledBeforeNs = BigInt(Math.floor(clock.wallMs() - options.settleMs)) * 1_000_000n;
     let filesRead = 0;
 
@@ -289,7 +295,7 @@ export function createFileView(
               sizeBytes: stat.sizeBytes,
               entry: { kind: "file" as const, path, digest, executable },
             };
-      files.set(path, { node, stat, lookedAt: now, settled: isSettled(stat) });
+      files.set(path, { node, stat, lookedAt: now, settled: isSettled(stat), offeredMs: nowMs });
       store.adopt(digest, path);
       return node;
     }
@@ -302,7 +308,10 @@ export function createFileView(
       if (stat?.kind !== "file") return undefined;
       if (known === undefined || !known.settled || !sameStat(stat, known.stat)) return stat;
       known.lookedAt = now;
-      if (!store.has(known.node.digest)) store.adopt(known.node.digest, path);
+      if (nowMs - known.offeredMs > offerPauseMs) {
+        known.offeredMs = nowMs;
+        if (!store.has(known.node.digest)) store.adopt(known.node.digest, path);
+      }
       return known.node;
     }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ActionSpec } from "../action/action.ts";
 import { textOf, utf8 } from "../base/bytes.ts";
+import { makeDigest } from "../base/digest.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
@@ -138,6 +139,108 @@ test("a module that imports anything is refused", async () => {
 test("a module that starts with too much memory is refused", async () => {
   const greedy = await compile("export function f(): void {}", { initialMemory: 100 });
   expect(() => limitModule(greedy, 99 * wasmPageBytes)).toThrow(/starts with 100 memory pages/);
+});
+
+const leb = (value: number): number[] =>
+  value < 128 ? [value] : [(value & 127) | 128, ...leb(Math.floor(value / 128))];
+const section = (id: number, body: readonly number[]) => [id, ...leb(body.length), ...body];
+const moduleOf = (...sections: readonly (readonly number[])[]) =>
+  Uint8Array.from([0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...sections.flat()]);
+const onePage = section(5, [1, 0, 1]);
+const tablesOf = (...tables: readonly (readonly number[])[]) =>
+  section(4, [...leb(tables.length), ...tables.flat()]);
+const funcref = (least: number) => [0x70, 0, ...leb(least)];
+
+test("a module that starts with too many table entries is refused, also when many tables share them", async () => {
+  const fits = moduleOf(tablesOf(funcref(50_000), funcref(50_000)), onePage);
+  expect(await WebAssembly.compile(Buffer.from(limitModule(fits, MiB).bytes))).toBeDefined();
+  const over = moduleOf(tablesOf(funcref(50_000), funcref(50_001)), onePage);
+  expect(() => limitModule(over, MiB)).toThrow(/starts with 100001 table entries/);
+  const many = moduleOf(tablesOf(...Array(1500).fill(funcref(0))), onePage);
+  expect(() => limitModule(many, MiB)).toThrow(/has 1500 tables/);
+});
+
+interface Table {
+  readonly length: number;
+  grow(by: number): number;
+}
+
+test("tables cannot grow beyond the bound together", async () => {
+  const tables = tablesOf(funcref(10), funcref(10), [0x6f, 1, 0, ...leb(70_000)]);
+  // Exports the three tables as a, b and c.
+  const exported = section(7, [3, ...[0, 1, 2].flatMap((index) => [1, 97 + index, 1, index])]);
+  const { bytes } = limitModule(moduleOf(tables, onePage, exported), MiB);
+  const instance = new WebAssembly.Instance(await WebAssembly.compile(Buffer.from(bytes)), {});
+  let entries = 0;
+  for (const table of Object.values(instance.exports) as Table[]) {
+    for (const by of [10_000, 1000, 100, 10, 1]) {
+      try {
+        for (;;) table.grow(by);
+      } catch {
+        // Not by so many: then by fewer.
+      }
+    }
+    entries += table.length;
+  }
+  expect(entries).toBeGreaterThan(99_000);
+  expect(entries).toBeLessThanOrEqual(100_000);
+});
+
+test("a table of another type, and bytes behind the last table, are refused", () => {
+  const typed = moduleOf(tablesOf([0x63, 0x00, 0x00, 1]), onePage);
+  expect(() => limitModule(typed, MiB)).toThrow(/anything but funcref/);
+  const long = moduleOf(section(4, [1, ...funcref(1), 1, 2, 3]), onePage);
+  expect(() => limitModule(long, MiB)).toThrow(/too long/);
+});
+
+test.each([
+  ["no", 0, moduleOf()],
+  ["no (an empty section)", 0, moduleOf(section(5, [0]))],
+  ["two", 2, moduleOf(section(5, [2, 0, 1, 0, 1]))],
+])("a module with %s memory is refused", (_, count, module) => {
+  expect(() => limitModule(module, MiB)).toThrow(`has ${count} memories of its own`);
+});
+
+test("a section that comes twice is refused", () => {
+  expect(() => limitModule(moduleOf(onePage, onePage), MiB)).toThrow(/section 5 twice/);
+});
+
+test.each([
+  ["/module.wasm", 64 * MiB],
+  ["/input", MiB],
+])("a %s that is too large is refused before it is read", async (path, maxBytes) => {
+  const read: string[] = [];
+  const execute = createWasmExecutor(
+    {
+      store: {
+        put: (bytes) => store.put(bytes),
+        read(digest) {
+          read.push(digest);
+          return store.read(digest);
+        },
+      },
+      pool,
+    },
+    { memoryMaxBytes: 64 * MiB, timeoutMaxMs: 60_000, outputMaxBytes: MiB },
+  );
+  const small = await store.put(await jobModule("return 0;"));
+  const large = makeDigest("ab".repeat(32), maxBytes + 1);
+  const file = (at: string) =>
+    ({ kind: "file", path: at, digest: at === path ? large : small, executable: false }) as const;
+  const spec: ActionSpec = {
+    argv: ["execute"],
+    env: {},
+    cwd: "/",
+    outputPaths: ["/output"],
+    inputs: [file("/module.wasm"), file("/input")],
+    platform: { platform: "wasm", [wasmMemoryProperty]: String(MiB) },
+    timeoutMs: 1000,
+  };
+  await expect(execute(spec, () => {}, never)).rejects.toMatchObject({
+    code: "limit",
+    message: `${path} has ${maxBytes + 1} bytes, the limit is ${maxBytes}`,
+  });
+  expect(read).toEqual([]);
 });
 
 test("what is no module is refused whatever it is", async () => {

@@ -4,7 +4,7 @@
  */
 import type { ActionSpec, Execute } from "../action/action.ts";
 import { utf8 } from "../base/bytes.ts";
-import { type Digest, emptyDigest } from "../base/digest.ts";
+import { type Digest, emptyDigest, sizeBytesOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { WasmAnswer, WasmCall, WasmPool } from "../host/wasm-pool.ts";
@@ -17,6 +17,9 @@ export const wasmOutputPath = "/output";
 /** Property of the platform that carries the memory maximum, in bytes. */
 export const wasmMemoryProperty = "memory-max-bytes";
 
+/** A larger module is refused before it is read. */
+export const wasmModuleMaxBytes: number = 64 * 1024 * 1024;
+
 export interface WasmDeps {
   readonly store: Pick<BlobStore, "read" | "put">;
   readonly pool: WasmPool;
@@ -26,10 +29,11 @@ export interface WasmOptions {
   /** An action that asks for more is refused. */
   readonly memoryMaxBytes: number;
   readonly timeoutMaxMs: number;
+  /** Of an output, and of an input: one call's output is another's input. */
   readonly outputMaxBytes: number;
 }
 
-/** A trap is exit code 1 with its message on stderr; a passed deadline is `MeshError("deadline")`. */
+/** A trap is exit code 1 with its message on stderr; a passed deadline is `MeshError("deadline")`. Code "limit": module or input too large. */
 export function createWasmExecutor({ store, pool }: WasmDeps, options: WasmOptions): Execute {
   return async (spec, _onProgress, signal) => {
     const call = await readCall(store, spec, options);
@@ -60,20 +64,26 @@ async function readCall(
       `it asks for ${memoryMaxBytes} bytes of memory, this node gives ${options.memoryMaxBytes}`,
     );
   }
-  const module = inputAt(spec, wasmModulePath);
+  const module = inputAt(spec, wasmModulePath, wasmModuleMaxBytes);
+  const input = inputAt(spec, wasmInputPath, options.outputMaxBytes);
   const limited = limitModule(await store.read(module), memoryMaxBytes);
   return {
     key: `${module} ${memoryMaxBytes}`,
     bytes: limited.bytes,
     entry,
-    input: await store.read(inputAt(spec, wasmInputPath)),
+    input: await store.read(input),
     outputMaxBytes: options.outputMaxBytes,
     timeoutMs: Math.min(spec.timeoutMs, options.timeoutMaxMs),
   };
 }
 
-function inputAt(spec: ActionSpec, path: string): Digest {
+/** The digest carries the size: what is too large is never read. */
+function inputAt(spec: ActionSpec, path: string, maxBytes: number): Digest {
   const entry = spec.inputs.find((input) => input.path === path);
   if (entry?.kind !== "file") throw new MeshError("malformed", `the action has no input ${path}`);
+  const sizeBytes = sizeBytesOf(entry.digest);
+  if (sizeBytes > maxBytes) {
+    throw new MeshError("limit", `${path} has ${sizeBytes} bytes, the limit is ${maxBytes}`);
+  }
   return entry.digest;
 }

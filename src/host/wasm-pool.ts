@@ -3,7 +3,9 @@
  *
  * A call that passes its deadline, or is aborted, loses its whole thread: `terminate` stops even an
  * endless loop within a few milliseconds. Threads are kept warm between calls (a start costs about
- * 20 ms). What a module may do is decided before it comes here: this file trusts the bytes.
+ * 20 ms). A thread that dies of what it runs takes nothing else with it: its call is answered, and
+ * it is never used again. What a module may do is decided before it comes here: this file trusts
+ * the bytes.
  */
 import { Worker } from "node:worker_threads";
 import { createRecentMap } from "../base/bounded.ts";
@@ -23,11 +25,14 @@ export interface WasmCall {
 
 export type WasmAnswer =
   | { readonly how: "returned"; readonly output: Uint8Array }
-  /** The module trapped, lacks the export, or returned what lies outside its memory. */
+  /** The module trapped, lacks the export, returned what lies outside its memory, or its thread died. */
   | { readonly how: "trapped"; readonly message: string };
 
 export interface WasmPool {
-  /** Codes: "malformed" when the bytes are no module, "deadline". Abort rejects with its reason. */
+  /**
+   * Codes: "malformed" when the bytes are no module, "deadline" (compiling counts), "cancelled" when
+   * the pool closes. Abort rejects with its reason.
+   */
   call(call: WasmCall, signal: AbortSignal): Promise<WasmAnswer>;
   close(): Promise<void>;
 }
@@ -37,7 +42,10 @@ const modulesMax = 32;
 export function createWasmPool(clock: Clock, threadsMax: number): WasmPool {
   const modules = createRecentMap<string, Promise<WebAssembly.Module>>(modulesMax);
   const idle: Worker[] = [];
+  /** Threads that have not ended yet; the living are those that may still be asked. */
   const all = new Set<Worker>();
+  const living = new Set<Worker>();
+  let closed = false;
 
   function compile({ key, bytes }: WasmCall): Promise<WebAssembly.Module> {
     const known = modules.get(key);
@@ -62,30 +70,57 @@ export function createWasmPool(clock: Clock, threadsMax: number): WasmPool {
     });
     worker.unref();
     all.add(worker);
-    worker.once("exit", () => all.delete(worker));
+    living.add(worker);
+    // For good: a thread may run out of heap after its call was given up, and an "error" that
+    // nobody listens to would end the whole node.
+    worker.on("error", () => retire(worker));
+    worker.once("exit", () => {
+      retire(worker);
+      all.delete(worker);
+    });
     return worker;
   }
 
+  function retire(worker: Worker): void {
+    living.delete(worker);
+    const at = idle.indexOf(worker);
+    if (at >= 0) idle.splice(at, 1);
+  }
+
+  async function giveBack(worker: Worker): Promise<void> {
+    if (living.has(worker) && !closed && idle.length < threadsMax) idle.push(worker);
+    else await worker.terminate();
+  }
+
   return {
-    async call(call, signal) {
-      const module = await compile(call);
+    call(call, signal) {
       return clock.withDeadline(signal, call.timeoutMs, async (inner) => {
+        const module = await compile(call);
+        // Nobody waits any more: no thread is started for it.
+        inner.throwIfAborted();
+        if (closed) throw stopping();
         const worker = take();
         try {
           const answer = await ask(worker, { module, ...call }, inner);
-          if (idle.length < threadsMax) idle.push(worker);
-          else await worker.terminate();
+          if (closed) throw stopping();
+          await giveBack(worker);
           return answer;
         } catch (error) {
+          retire(worker);
           await worker.terminate();
           throw error;
         }
       });
     },
     async close() {
+      closed = true;
       await Promise.all([...all].map((worker) => worker.terminate()));
     },
   };
+}
+
+function stopping(): MeshError {
+  return new MeshError("cancelled", "the node is stopping");
 }
 
 function ask(
@@ -94,20 +129,32 @@ function ask(
   signal: AbortSignal,
 ): Promise<WasmAnswer> {
   return new Promise((resolve, reject) => {
-    const settle = (finish: () => void) => () => {
-      signal.removeEventListener("abort", abort);
-      worker.removeAllListeners("message");
-      worker.removeAllListeners("error");
-      finish();
+    // Its own listeners only: those that `take` made stay for as long as the thread lives.
+    const release = () => {
+      signal.removeEventListener("abort", onAbort);
+      worker.off("message", onMessage);
+      worker.off("error", onError);
+      worker.off("exit", onExit);
     };
-    const abort = settle(() => reject(signal.reason));
-    signal.throwIfAborted();
-    signal.addEventListener("abort", abort, { once: true });
-    worker.once("message", (answer: WasmAnswer) => settle(() => resolve(answer))());
+    const onMessage = (answer: WasmAnswer) => {
+      release();
+      resolve(answer);
+    };
     // The thread itself died: out of memory in the glue, or a stack that no limit caught.
-    worker.once("error", (error) =>
-      settle(() => resolve({ how: "trapped", message: String(error) }))(),
-    );
+    const died = (message: string) => {
+      release();
+      resolve({ how: "trapped", message });
+    };
+    const onError = (error: unknown) => died(String(error));
+    const onExit = (code: number) => died(`its thread ended with code ${code}`);
+    const onAbort = () => {
+      release();
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    worker.on("message", onMessage);
+    worker.on("error", onError);
+    worker.on("exit", onExit);
     worker.postMessage({ module, entry, input, outputMaxBytes });
   });
 }

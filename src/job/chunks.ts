@@ -4,15 +4,20 @@
  */
 import { MeshError } from "../base/errors.ts";
 
+/** What a chunk takes in a list. */
+export function listedBytes(chunk: Uint8Array): number {
+  return 4 + chunk.byteLength;
+}
+
 export function writeChunks(chunks: readonly Uint8Array[]): Uint8Array {
-  const sizeBytes = chunks.reduce((sum, chunk) => sum + 4 + chunk.byteLength, 0);
+  const sizeBytes = chunks.reduce((sum, chunk) => sum + listedBytes(chunk), 0);
   const list = new Uint8Array(sizeBytes);
   const view = new DataView(list.buffer);
   let at = 0;
   for (const chunk of chunks) {
     view.setUint32(at, chunk.byteLength, true);
     list.set(chunk, at + 4);
-    at += 4 + chunk.byteLength;
+    at += listedBytes(chunk);
   }
   return list;
 }

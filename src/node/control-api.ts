@@ -11,17 +11,14 @@ import { type FailureCode, MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 
-/** A longer line is malformed: 200 peers with all their labels stay far below. */
+/** A longer line, either way, is malformed: 200 peers with all their labels stay far below. */
 export const controlLineMaxChars: number = 1024 * 1024;
 
 export type ControlRequest =
   | { readonly call: "status" | "peers" | "doctor" | "leave" | "build-end" }
-  | { readonly call: "invite"; readonly expiresMs: number; readonly role: Role }
+  | { readonly call: "invite"; readonly expiresMs: number }
   | BuildRequest
-  | RunRequest
-  | { readonly call: "cancel"; readonly id: string };
-
-export type Role = "member" | "worker";
+  | RunRequest;
 
 export interface BuildRequest {
   readonly call: "build";
@@ -217,7 +214,6 @@ const request: z.ZodType<ControlRequest> = z.discriminatedUnion("call", [
       .int()
       .min(1_000)
       .max(366 * 86_400_000),
-    role: z.enum(["member", "worker"]),
   }),
   z.object({
     call: z.literal("build"),
@@ -233,7 +229,6 @@ const request: z.ZodType<ControlRequest> = z.discriminatedUnion("call", [
     input: path,
     output: path,
   }),
-  z.object({ call: z.literal("cancel"), id: text.min(1) }),
 ]);
 
 const peerLoad = z.object({

@@ -5,9 +5,10 @@
  * Whoever can open the socket (mode 0600) is the user; there is no further authentication. This
  * file knows lines and sessions, not what the calls mean.
  */
-import { chmodSync, rmSync } from "node:fs";
+import { type BigIntStats, chmodSync, lstatSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
+import { controlLineMaxChars } from "./control-api.ts";
 
 /** One connection, from its request to the closing line. */
 export interface Session {
@@ -26,19 +27,16 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-const lineMaxBytes = 1024 * 1024;
 const unsentMaxBytes = 4 * 1024 * 1024;
 const sessionsMax = 256;
+/** Each further try means that another process has come or gone in between. */
+const listenTries = 3;
 
 /**
- * Listens at `path`. Code "in-use" when a live node listens there already; a socket file that
- * nobody answers at is replaced.
+ * Listens at `path`. Codes: "in-use" when somebody listens there already, "io". A socket that
+ * nobody answers at is replaced; of several processes that come at once, one gets it.
  */
 export async function serveControl(path: string, answer: Answer): Promise<ControlServer> {
-  if (await isAlive(path)) {
-    throw new MeshError("in-use", `another node is running with this data directory (${path})`);
-  }
-  rmSync(path, { force: true });
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -46,19 +44,22 @@ export async function serveControl(path: string, answer: Answer): Promise<Contro
     if (sockets.size > sessionsMax) socket.destroy();
     else void converse(socket, answer);
   });
-  await listen(server, path);
+  await listenAlone(server, path);
   chmodSync(path, 0o600);
   return {
     close: () =>
       new Promise((resolve) => {
+        // Removes the socket file, too; whatever is there afterwards is somebody else's.
         server.close(() => resolve());
         for (const socket of sockets) socket.end();
-        rmSync(path, { force: true });
       }),
   };
 }
 
-/** Whether somebody accepts connections at a socket path. */
+/**
+ * Whether somebody listens at a socket path. Only "refused" and "not there" say that nobody does:
+ * a full queue or a missing right is somebody's socket.
+ */
 export function isAlive(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
@@ -66,19 +67,56 @@ export function isAlive(path: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    socket.on("error", () => resolve(false));
+    socket.on("error", (error) => {
+      resolve(!["ECONNREFUSED", "ENOENT"].includes(`${codeOf(error)}`));
+    });
   });
+}
+
+async function listenAlone(server: Server, path: string): Promise<void> {
+  for (let tries = 0; tries < listenTries; tries += 1) {
+    try {
+      await listen(server, path);
+      return;
+    } catch (error) {
+      if (codeOf(error) !== "EADDRINUSE") throw cannotListen(path, error);
+      const found = socketAt(path);
+      if (found !== undefined && !found.isSocket()) throw cannotListen(path, error);
+      if (await isAlive(path)) break;
+      // Looked at and removed in one turn: it must not be the socket of somebody who came since.
+      const still = socketAt(path);
+      if (still?.ino === found?.ino && still?.ctimeNs === found?.ctimeNs) {
+        rmSync(path, { force: true });
+      }
+    }
+  }
+  throw new MeshError(
+    "in-use",
+    `another node is running with this data directory (${path}); stop it, or choose another directory with --data-dir`,
+  );
+}
+
+function socketAt(path: string): BigIntStats | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+}
+
+function cannotListen(path: string, error: unknown): MeshError {
+  return new MeshError("io", `cannot listen at ${path}: ${messageOf(error)}`, { cause: error });
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
 function listen(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const code = error.code === "EADDRINUSE" ? "in-use" : "io";
-      reject(
-        new MeshError(code, `cannot listen at ${path}: ${messageOf(error)}`, { cause: error }),
-      );
+    server.once("error", reject);
+    server.listen(path, () => {
+      server.off("error", reject);
+      // Later ones are about single connections that could not be taken; the next one may be.
+      server.on("error", () => {});
+      resolve();
     });
-    server.listen(path, () => resolve());
   });
 }
 
@@ -130,8 +168,9 @@ function readLines(socket: Socket, gone: AbortController): { next(): Promise<unk
   socket.setEncoding("utf8");
   socket.on("data", (chunk: string) => {
     text += chunk;
-    if (text.length > lineMaxBytes) {
-      gone.abort(new MeshError("limit", `a request line is over ${lineMaxBytes} bytes`));
+    if (text.length > controlLineMaxChars) {
+      const message = `a request line is over ${controlLineMaxChars} characters`;
+      gone.abort(new MeshError("limit", message));
       socket.destroy();
       return;
     }

@@ -4,8 +4,7 @@
  * Everything that can be wrong with a directory, a port or an invite is found out here, before
  * anything is announced to anybody.
  */
-import { join } from "node:path";
-import { MeshError, messageOf } from "../base/errors.ts";
+import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import { createEvents, type Emit } from "../base/events.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
@@ -30,9 +29,10 @@ import { createProcesses } from "../host/processes.ts";
 import { createRandom } from "../host/random.ts";
 import { createWasmPool, type WasmPool } from "../host/wasm-pool.ts";
 import { platformName } from "../peer/capability.ts";
-import { decodeInvite } from "../peer/invite.ts";
+import { decodeInvite, type Invite } from "../peer/invite.ts";
 import { createMembership, type Membership } from "../peer/membership.ts";
-import { isAlive } from "./control-server.ts";
+import { claimDirectory } from "./claim.ts";
+import type { Answer } from "./control-server.ts";
 import { createNode, type MeshNode, nodeDefaults } from "./node.ts";
 import { type NodePaths, nodePaths } from "./paths.ts";
 
@@ -63,6 +63,11 @@ export interface OpenNode extends MeshNode {
   readonly platform: string;
   /** False for an embedded node without a mesh. */
   readonly inMesh: boolean;
+  /**
+   * Answers the control socket from now on. It has been open since the start, so that no other node
+   * takes the directory; commands that called meanwhile have been waiting.
+   */
+  serve(answer: Answer): void;
 }
 
 const wasmMemoryMaxBytes = 4096 * 1024 * 1024;
@@ -70,99 +75,107 @@ const wasmOutputMaxBytes = 1024 * 1024 * 1024;
 const hourMs = 3_600_000;
 
 /**
- * Codes: "in-use" (a live node has the directory, or the port), "io" and "no-space" (it cannot be
+ * Codes: "in-use" (another node has the directory, or the port), "io" and "no-space" (it cannot be
  * written), "malformed", "refused" and "wrong-mesh" (the invite or a file in it), "usage".
  */
 export async function openNode(options: OpenOptions, signal: AbortSignal): Promise<OpenNode> {
   const paths = nodePaths(options.dataDir);
-  const clock = createClock();
-  const random = createRandom();
   const disk = createDisk();
-  const events = createEvents();
+  const clock = createClock();
   const invite =
     options.invite === undefined ? undefined : decodeInvite(options.invite, clock.wallMs());
-  await claim(disk, paths);
-  if (await isAlive(paths.controlSocket)) {
-    throw new MeshError(
-      "in-use",
-      `a node is running with the data directory ${paths.dataDir}; stop it, or choose another with --data-dir`,
+  const claim = await claimDirectory(disk, paths);
+  const opened: (() => Promise<void>)[] = [];
+  try {
+    const node = await openClaimed({ options, invite, paths, disk, clock, opened }, signal);
+    return {
+      ...node,
+      serve: claim.serve,
+      async stop() {
+        await node.stop();
+        await closeAll(opened);
+        await claim.release(new MeshError("cancelled", "the node has stopped"));
+      },
+    };
+  } catch (error) {
+    await closeAll(opened);
+    const code = isMeshError(error) ? error.code : "io";
+    await claim.release(
+      new MeshError(code, `the node could not start: ${messageOf(error)}`, { cause: error }),
     );
+    throw error;
   }
+}
+
+interface Opening {
+  readonly options: OpenOptions;
+  readonly invite: Invite | undefined;
+  readonly paths: NodePaths;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** Gets what has to be closed, also when the rest fails. */
+  readonly opened: (() => Promise<void>)[];
+}
+
+async function openClaimed(
+  { options, invite, paths, disk, clock, opened }: Opening,
+  signal: AbortSignal,
+): Promise<Omit<OpenNode, "serve">> {
+  const random = createRandom();
+  const events = createEvents();
+  const { name, nameDefault, slots } = options;
   const identity = await readIdentity(disk, paths.identity);
   const inMesh =
     !options.embedded || invite !== undefined || (await disk.stat(paths.meshFile)) !== undefined;
-  const { name, nameDefault } = options;
   const membership = inMesh
     ? await createMembership(
         { disk, clock, random, emit: events.emit },
         { dataDir: paths.dataDir, invite, name, nameDefault },
       )
     : loner(random, name ?? nameDefault);
-
   const processes = createProcesses({ runMax: 1024, startNow: inMesh });
-  const { slots } = options;
-  const opened: (() => Promise<void>)[] = [() => processes.close()];
-  try {
-    await cleanLeftovers({ disk, processes }, paths.tmp, signal);
-    const store = await createBlobStore(
-      { disk, clock },
-      { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },
-      signal,
-    );
-    // Nobody steals from a node without a mesh, or is stolen from by it: no walls are needed.
-    const sandbox: Sandbox = inMesh
-      ? await probeSandbox(
-          { processes, disk },
-          { wanted: options.sandbox, tmpDir: paths.tmp },
-          signal,
-        )
-      : { tier: "", why: "this node belongs to no mesh", walls: undefined };
-    const network = inMesh
-      ? await joinNetwork(options, identity, membership, signal)
-      : createNoNetwork(identity.peerId);
-    const host: Host = { clock, random, disk, network, processes };
-    const platform = platformName(process.platform, process.arch);
-    const executors = createExecutors(host, store, sandbox, events.emit, paths, platform, slots);
-    opened.push(executors.close);
-    const node = createNode(
-      {
-        host,
-        events,
-        membership,
-        store,
-        execute: executors.execute,
-        ingestTwins: oneAtATime((inputs: readonly TreeEntry[], inner: AbortSignal) =>
-          ingestTwins({ store, disk }, inputs, { prefixes: options.twinPrefixes }, inner),
-        ),
-      },
-      {
-        ...nodeDefaults,
-        bootstrap: [...options.bootstrap, ...(invite?.addrs ?? [])],
-        own: {
-          name: membership.name,
-          roles: membership.roles,
-          slots,
-          sandbox: sandbox.tier,
-          platform,
-          labels: options.labels,
-        },
-      },
-    );
-    return {
-      ...node,
-      paths,
-      sandbox,
-      platform,
-      inMesh,
-      async stop() {
-        await node.stop();
-        await closeAll(opened);
-      },
-    };
-  } catch (error) {
-    await closeAll(opened);
-    throw error;
-  }
+  opened.push(() => processes.close());
+  await cleanLeftovers({ disk, processes }, paths.tmp, signal);
+  const store = await createBlobStore(
+    { disk, clock },
+    { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },
+    signal,
+  );
+  // Nobody steals from a node without a mesh, or is stolen from by it: no walls are needed.
+  const sandbox: Sandbox = inMesh
+    ? await probeSandbox(
+        { processes, disk },
+        { wanted: options.sandbox, tmpDir: paths.tmp },
+        signal,
+      )
+    : { tier: "", why: "this node belongs to no mesh", walls: undefined };
+  const network = inMesh
+    ? await joinNetwork(options, identity, membership, signal)
+    : createNoNetwork(identity.peerId);
+  const host: Host = { clock, random, disk, network, processes };
+  const platform = platformName(process.platform, process.arch);
+  const executors = createExecutors(host, store, sandbox, events.emit, paths, platform, slots);
+  opened.push(executors.close);
+  const { roles } = membership;
+  const tier = sandbox.tier;
+  const node = createNode(
+    {
+      host,
+      events,
+      membership,
+      store,
+      execute: executors.execute,
+      ingestTwins: oneAtATime((inputs: readonly TreeEntry[], inner: AbortSignal) =>
+        ingestTwins({ store, disk }, inputs, { prefixes: options.twinPrefixes }, inner),
+      ),
+    },
+    {
+      ...nodeDefaults,
+      bootstrap: [...options.bootstrap, ...(invite?.addrs ?? [])],
+      own: { name: membership.name, roles, slots, sandbox: tier, platform, labels: options.labels },
+    },
+  );
+  return { ...node, paths, sandbox, platform, inMesh };
 }
 
 /** Two tasks often miss the same compiler: the second finds what the first took in. */
@@ -182,29 +195,6 @@ function oneAtATime<A extends readonly unknown[], T>(
 
 async function closeAll(opened: readonly (() => Promise<void>)[]): Promise<void> {
   for (const close of opened.toReversed()) await close();
-}
-
-/** Makes the directory this user's own, and sees that it can be written. */
-async function claim(disk: Disk, { dataDir, controlSocket }: NodePaths): Promise<void> {
-  const probe = join(dataDir, ".write-test");
-  try {
-    await disk.makeDirectory(dataDir);
-    await disk.chmod(dataDir, 0o700);
-    await disk.writeAtomic(probe, new Uint8Array(1), { mode: 0o600, sync: false });
-    await disk.remove(probe);
-    const sockets = join(controlSocket, "..");
-    if (sockets !== dataDir) {
-      await disk.makeDirectory(sockets);
-      await disk.chmod(sockets, 0o700);
-    }
-  } catch (error) {
-    const code = error instanceof MeshError ? error.code : "io";
-    throw new MeshError(
-      code,
-      `cannot use the data directory ${dataDir}: ${messageOf(error)}; choose another with --data-dir`,
-      { cause: error },
-    );
-  }
 }
 
 async function readIdentity(disk: Disk, path: string): Promise<Identity> {

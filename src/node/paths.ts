@@ -1,11 +1,15 @@
 /**
  * Where a node's state lies: every path inside a data directory, from its name alone.
  *
- * It touches no disk: who uses a path makes sure that it is there and that it belongs to this user.
+ * Names touch no disk: who uses a path makes sure that it is there and that it belongs to this
+ * user. The two questions about that which the disk port cannot answer, for it knows no owners,
+ * are answered here.
  */
+import { lstatSync, mkdirSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { digestOf, hashHexOf } from "../base/digest.ts";
+import { MeshError } from "../base/errors.ts";
 
 export interface NodePaths {
   readonly dataDir: string;
@@ -54,6 +58,42 @@ export function controlSocketPath(dataDir: string): string {
  */
 export function socketsLieElsewhere(paths: NodePaths): boolean {
   return dirname(paths.controlSocket) !== paths.dataDir;
+}
+
+/**
+ * False when there is no such folder. The name of a socket folder can be guessed, and its answers
+ * name programs to run.
+ * @throws MeshError "refused" when it is no folder of this user's own with mode 0700.
+ */
+export function isSocketFolder(path: string): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return false;
+  const uid = process.getuid?.() ?? found.uid;
+  const trouble = !found.isDirectory()
+    ? "is no folder"
+    : found.uid !== uid
+      ? `belongs to another user (uid ${found.uid})`
+      : (found.mode & 0o777) !== 0o700
+        ? `has mode ${(found.mode & 0o777).toString(8)}, not 700`
+        : undefined;
+  if (trouble === undefined) return true;
+  throw new MeshError(
+    "refused",
+    `${path} is for this node's sockets, but ${trouble}: remove it, ` +
+      "or choose a data directory with a shorter path (--data-dir, MESH_DIR)",
+  );
+}
+
+/** Codes as `isSocketFolder`. */
+export function makeSocketFolder(path: string): void {
+  // With its mode from the first moment: another start may be looking at it.
+  if (!isSocketFolder(path)) mkdirSync(path, { recursive: true, mode: 0o700 });
+  isSocketFolder(path);
+}
+
+/** Whether a file or folder, or what a symlink leads to, belongs to the user we run as. */
+export function isOwn(path: string): boolean {
+  return process.getuid === undefined || statSync(path).uid === process.getuid();
 }
 
 function socketPath(root: string, name: string): string {

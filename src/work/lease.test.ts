@@ -5,7 +5,7 @@ import { failuresMax, mayHave, queued, step, type TaskEvent, type TaskState } fr
 
 const thief = asPeerId("thief");
 const other = asPeerId("other");
-const leased = step(queued, { type: "granted", thief, untilMs: 500 });
+const leased = step(queued, { type: "granted", thief, untilMs: 500, endMs: 10_000 });
 const answered: TaskEvent = { type: "answered", thief, attempt: 1, exitCode: 0 };
 const committing = step(leased, answered);
 
@@ -19,10 +19,36 @@ test("a beat keeps the lease, and a beat for an older attempt does not", () => {
     type: "granted",
     thief: other,
     untilMs: 900,
+    endMs: 10_000,
   });
-  const beat = { type: "renewed", thief: other, untilMs: 2000, running: true } as const;
+  const beat = {
+    type: "renewed",
+    thief: other,
+    untilMs: 2000,
+    endMs: 20_000,
+    running: true,
+  } as const;
   expect(step(again, { ...beat, attempt: 1 })).toBe(again);
-  expect(step(again, { ...beat, attempt: 2 })).toMatchObject({ untilMs: 2000, running: true });
+  expect(step(again, { ...beat, attempt: 2 })).toMatchObject({
+    untilMs: 2000,
+    endMs: 20_000,
+    running: true,
+  });
+});
+
+test("beats keep what does not run, or runs too long, for a stated time only", () => {
+  const beat = { type: "renewed", thief, attempt: 1, untilMs: 99_000, endMs: 50_000 } as const;
+  const waiting = step(leased, { ...beat, running: false });
+  expect(waiting).toMatchObject({ untilMs: 10_000, running: false });
+  expect(step(waiting, { type: "clock", nowMs: 10_000 })).toMatchObject({ at: "queued" });
+  const running = step(leased, { ...beat, running: true });
+  expect(running).toMatchObject({ untilMs: 50_000, running: true });
+  const later = step(running, { ...beat, endMs: 90_000, running: true });
+  expect(later).toMatchObject({ untilMs: 50_000 });
+  // Saying that it does not run any more buys no second start.
+  expect(step(later, { ...beat, endMs: 90_000, running: false })).toMatchObject({
+    untilMs: 50_000,
+  });
 });
 
 test("an answer to an older attempt, or from another peer, changes nothing", () => {
@@ -30,6 +56,7 @@ test("an answer to an older attempt, or from another peer, changes nothing", () 
     type: "granted",
     thief: other,
     untilMs: 900,
+    endMs: 10_000,
   });
   expect(step(again, answered)).toBe(again);
   expect(step(again, { ...answered, attempt: 2 })).toBe(again);
@@ -45,7 +72,7 @@ test("an answer is taken once, however often it comes", () => {
 test("a peer's failure is decided by one run here", () => {
   const back = step(leased, { ...answered, exitCode: 2 });
   expect(back).toMatchObject({ at: "queued", hereOnly: "remote exit 2" });
-  expect(step(back, { type: "granted", thief: other, untilMs: 900 })).toBe(back);
+  expect(step(back, { type: "granted", thief: other, untilMs: 900, endMs: 10_000 })).toBe(back);
   expect(step(back, { type: "started-here" })).toMatchObject({
     at: "here",
     fallback: "remote exit 2",
@@ -55,7 +82,12 @@ test("a peer's failure is decided by one run here", () => {
 test("a task that peers keep losing stays at home in the end", () => {
   let state: TaskState = queued;
   for (let failure = 1; failure <= failuresMax; failure += 1) {
-    state = step(state, { type: "granted", thief: asPeerId(`${failure}`), untilMs: 500 });
+    state = step(state, {
+      type: "granted",
+      thief: asPeerId(`${failure}`),
+      untilMs: 500,
+      endMs: 9000,
+    });
     state = step(state, { type: "clock", nowMs: 500 });
   }
   expect(state).toMatchObject({
@@ -71,8 +103,10 @@ test("nobody gets a task again that it failed at or handed back", () => {
     const back = step(leased, { type, thief, attempt: 1, reason });
     expect(back).toMatchObject({ at: "queued", hereOnly: undefined });
     expect(mayHave(back, thief)).toBe(false);
-    expect(step(back, { type: "granted", thief, untilMs: 900 })).toBe(back);
-    expect(step(back, { type: "granted", thief: other, untilMs: 900 })).toMatchObject({
+    expect(step(back, { type: "granted", thief, untilMs: 900, endMs: 10_000 })).toBe(back);
+    expect(
+      step(back, { type: "granted", thief: other, untilMs: 900, endMs: 10_000 }),
+    ).toMatchObject({
       at: "leased",
       attempt: 2,
     });
@@ -83,7 +117,7 @@ test("handing back is no failure, however many do it", () => {
   let state: TaskState = queued;
   for (let peer = 1; peer <= 10; peer += 1) {
     const by = asPeerId(`${peer}`);
-    state = step(state, { type: "granted", thief: by, untilMs: 500 });
+    state = step(state, { type: "granted", thief: by, untilMs: 500, endMs: 9000 });
     state = step(state, { type: "handed-back", thief: by, attempt: peer, reason: "busy" });
   }
   expect(state).toMatchObject({ at: "queued", past: { failures: 0 }, hereOnly: undefined });
@@ -101,6 +135,7 @@ const anyEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
     type: fc.constant("granted" as const),
     thief: anyPeer,
     untilMs: fc.nat(3000),
+    endMs: fc.nat(9000),
   }),
   fc.record({ type: fc.constant("clock" as const), nowMs: fc.nat(3000) }),
   fc.record({ type: fc.constant("thief-left" as const), thief: anyPeer }),

@@ -31,6 +31,8 @@ export type TaskState =
       readonly past: Past;
       readonly thief: PeerId;
       readonly untilMs: number;
+      /** No beat renews it beyond this: a thief that only beats must not hold a task for ever. */
+      readonly endMs: number;
       readonly running: boolean;
     }
   /** The answer is in and its outputs are being put in place. */
@@ -45,13 +47,21 @@ export type TaskState =
 
 export type TaskEvent =
   | { readonly type: "started-here" }
-  | { readonly type: "granted"; readonly thief: PeerId; readonly untilMs: number }
+  | {
+      readonly type: "granted";
+      readonly thief: PeerId;
+      readonly untilMs: number;
+      /** When it must run at the latest. */
+      readonly endMs: number;
+    }
   | {
       readonly type: "renewed";
       readonly thief: PeerId;
       readonly attempt: number;
       readonly untilMs: number;
       readonly running: boolean;
+      /** When it must be done at the latest, should it have begun to run just now. */
+      readonly endMs: number;
     }
   | { readonly type: "clock"; readonly nowMs: number }
   | { readonly type: "thief-left"; readonly thief: PeerId }
@@ -132,11 +142,11 @@ export function step(state: TaskState, event: TaskEvent): TaskState {
         past: state.past,
         thief: event.thief,
         untilMs: event.untilMs,
+        endMs: event.endMs,
         running: false,
       };
     case "renewed":
-      if (!holds(state, event)) return state;
-      return { ...state, untilMs: event.untilMs, running: event.running };
+      return holds(state, event) ? renewed(state, event) : state;
     case "answered":
       if (!holds(state, event)) return state;
       // A peer's failure is never believed: one run here decides what the user sees.
@@ -174,6 +184,13 @@ function holds(
 
 function isCommitting(state: TaskState, attempt: number): state is Committing {
   return state.at === "committing" && state.attempt === attempt;
+}
+
+/** What has begun to run keeps running; its time counts from then. */
+function renewed(state: Leased, event: TaskEvent & { readonly type: "renewed" }): Leased {
+  const endMs = event.running && !state.running ? event.endMs : state.endMs;
+  const running = state.running || event.running;
+  return { ...state, untilMs: Math.min(event.untilMs, endMs), endMs, running };
 }
 
 /** Back to the queue: for any other peer, unless too many have tried. */

@@ -8,7 +8,7 @@ import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId } from "../base/ids.ts";
-import { StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { BeatSchema, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import type { Task } from "./task.ts";
 
 const stranger = asPeerId("stranger");
@@ -68,6 +68,40 @@ test("a killed thief's task runs elsewhere", async () => {
   expect(on.said("n0", "task-requeued")).toMatchObject([{ reason: "peer left", attempt: 1 }]);
 });
 
+test("a task whose tree is too large for its grant is stolen all the same", async () => {
+  const on = await busyOwner({ nodes: 2 });
+  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 1000, folders: 1500 });
+  expect(await on.settled(job)).toMatchObject({ source: "there" });
+  expect(on.said("n0", "task-requeued")).toEqual([]);
+  await on.pass(1000);
+  expect(on.mesh.node("n0").store.stats().pinned).toBe(0);
+});
+
+test("tasks that do not fit into one answer stay queued, and nobody is blamed for them", async () => {
+  const on = await busyOwner({ nodes: 2, slots: (index) => (index === 0 ? 1 : 40) });
+  const jobs = Array.from({ length: 40 }, () =>
+    on.work.submit(on.mesh.node("n0"), { durationMs: 1000, folders: 700 }),
+  );
+  for (const job of jobs) expect(await on.settled(job)).toMatchObject({ source: "there" });
+  expect(on.said("n0", "task-requeued")).toEqual([]);
+});
+
+test("a thief that only beats does not hold a task for ever", async () => {
+  const on = await busyOwner({ nodes: 1 });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 1000 });
+  await on.pass(10);
+  const { owner } = on.mesh.node("n0");
+  const request = create(StealRequestSchema, { room: 1, platforms });
+  const [grant] = owner.onSteal(stranger, request).grants;
+  if (grant === undefined) throw new Error("nothing to steal");
+  const held = [{ task: grant.task, attempt: grant.attempt, running: false }];
+  for (let beat = 0; beat < 400 && on.said("n0", "task-requeued").length === 0; beat += 1) {
+    owner.onBeat(stranger, create(BeatSchema, { held }));
+    await on.pass(500);
+  }
+  expect(on.said("n0", "task-requeued")).toMatchObject([{ reason: "lease expired" }]);
+});
+
 test("a thief that dies without a word loses its lease within two seconds", async () => {
   const on = await busyOwner({ nodes: 3 });
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 5000 });
@@ -107,7 +141,7 @@ test("an answer to an old attempt changes nothing while another peer holds the t
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 4000 });
   await on.pass(500);
   const zombie = thiefIn(on);
-  on.mesh.simulation.faults.blockOneWay(zombie, "n0");
+  on.mesh.simulation.faults.partition([zombie]);
   await on.pass(4000);
   // Its lease is over and somebody else works on it; now its beats and its answer arrive.
   expect(on.said("n0", "task-started").at(-1)).toMatchObject({ attempt: 2 });

@@ -29,7 +29,7 @@ import {
 import { readOutcome, readProgress } from "./answer.ts";
 import { createDeque } from "./deque.ts";
 import type { Durations } from "./durations.ts";
-import { toGrant } from "./grant.ts";
+import { grantBytesOf, grantsMaxBytes, offerTree, toGrant } from "./grant.ts";
 import { mayHave, queued, reasonOf, type TaskEvent, type TaskState } from "./lease.ts";
 import { createLeases } from "./leases.ts";
 import { type Counts, createLedger, type Entry } from "./ledger.ts";
@@ -38,10 +38,17 @@ import { createStanding } from "./standing.ts";
 import type { Outcome, Owner, Task } from "./task.ts";
 import { createVoice } from "./voice.ts";
 
+/** A stolen task that does not run after this long is given to somebody else. */
+const startMaxMs = 120_000;
+/** Over the time that the action itself allows: for its sandbox, its outputs and its answer. */
+const endGraceMs = 30_000;
+/** Outputs that are not in place after this long are no gain over a run here. */
+const commitMaxMs = 300_000;
+
 export interface OwnerDeps {
   readonly clock: Clock;
   readonly control: Pick<Control, "send" | "broadcastLoad">;
-  readonly store: Pick<BlobStore, "put">;
+  readonly store: Pick<BlobStore, "put" | "pin">;
   readonly slots: Slots;
   readonly durations: Durations;
   readonly emit: Emit;
@@ -125,6 +132,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     if (ledger.size >= options.tasksMax) {
       throw new MeshError("limit", `${options.tasksMax} tasks are already waiting or running`);
     }
+    const offer = offerTree(task.action, deps.store);
+    const tree = offer instanceof Promise ? await offer : offer;
+    signal.throwIfAborted();
     order += 1;
     const id = asTaskId(`${deps.idPrefix}-${order}`);
     const { promise: outcome, resolve: settle, reject: fail } = Promise.withResolvers<Outcome>();
@@ -137,7 +147,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       cancelled: new AbortController(),
       state: queued,
       submittedMs: clock.nowMs(),
-      stealable: task.action !== undefined,
+      stealable: tree.offered,
       expectedMs: durations.expectedMs(task.kind, task.label),
       accuser: undefined,
     };
@@ -152,6 +162,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     } finally {
       signal.removeEventListener("abort", cancel);
       ledger.remove(id);
+      tree.release();
     }
   }
 
@@ -209,21 +220,27 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   function onSteal(peer: PeerId, request: StealRequest): StealGrant {
     const platforms = new Set(request.platforms);
     const fair = Math.ceil(deque.stealable / 2);
+    let roomBytes = grantsMaxBytes;
     const taken = standing.isWelcome(peer)
-      ? deque.takeForThief(
-          Math.min(request.room, fair),
-          ({ task, state }) =>
-            platforms.has(task.action?.spec.platform.platform ?? "") && mayHave(state, peer),
-        )
+      ? deque.takeForThief(Math.min(request.room, fair), ({ task: { action }, state }) => {
+          if (action === undefined || !platforms.has(action.spec.platform.platform ?? ""))
+            return false;
+          const grantBytes = grantBytesOf(action);
+          if (!mayHave(state, peer) || grantBytes > roomBytes) return false;
+          roomBytes -= grantBytes;
+          return true;
+        })
       : [];
-    const untilMs = leases.nowMs() + options.leaseMs;
+    const nowMs = leases.nowMs();
+    const granted: TaskEvent = {
+      type: "granted",
+      thief: peer,
+      untilMs: nowMs + options.leaseMs,
+      endMs: nowMs + startMaxMs,
+    };
     const grants: Grant[] = [];
     for (const entry of taken) {
-      const { state, task, id, expectedMs } = apply(entry, {
-        type: "granted",
-        thief: peer,
-        untilMs,
-      });
+      const { state, task, id, expectedMs } = apply(entry, granted);
       if (state.at !== "leased" || task.action === undefined) continue;
       const { attempt } = state;
       grants.push(toGrant(id, attempt, options.leaseMs, expectedMs, task, task.action));
@@ -272,7 +289,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     const { task, id } = entry;
     try {
       const outcome = await readOutcome(done, task.action?.spec.outputPaths ?? [], deps.store);
-      await task.commit(outcome, peer, entry.cancelled.signal);
+      await clock.withDeadline(entry.cancelled.signal, commitMaxMs, (signal) =>
+        task.commit(outcome, peer, signal),
+      );
     } catch (error) {
       const reason = isMeshError(error) ? `${error.code}: ${error.message}` : messageOf(error);
       voice.close(peer, id, attempt, false);
@@ -342,8 +361,11 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     const { state } = entry;
     // The answer overtook the beat: nothing to renew, nothing stale.
     if (state.at === "committing" && state.attempt === attempt) return true;
-    const untilMs = leases.nowMs() + options.leaseMs;
-    return ledger.apply(entry, { type: "renewed", thief, attempt, untilMs, running }) !== undefined;
+    const nowMs = leases.nowMs();
+    const untilMs = nowMs + options.leaseMs;
+    const endMs = nowMs + (entry.task.action?.spec.timeoutMs ?? 0) + endGraceMs;
+    const renewed: TaskEvent = { type: "renewed", thief, attempt, untilMs, endMs, running };
+    return ledger.apply(entry, renewed) !== undefined;
   }
 
   function stale(peer: PeerId, task: string, attempt: number): void {

@@ -1,0 +1,281 @@
+/**
+ * What a running node answers on its control socket (node/control-api.ts).
+ *
+ * It knows what each call means for the node's parts, not how the node starts or ends.
+ */
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { MeshError } from "../base/errors.ts";
+import type { MeshEvent } from "../base/events.ts";
+import type { BuildOptions, CompileDoor } from "../compile/door.ts";
+import { makeMasquerade, type Shim } from "../compile/shim-build.ts";
+import type { JobDoor } from "../job/job.ts";
+import { parseManifest } from "../job/manifest.ts";
+import type {
+  BuildRequest,
+  Check,
+  ControlRequest,
+  InviteReply,
+  NodeStatus,
+  PeerDetail,
+  Ready,
+  RunRequest,
+} from "../node/control-api.ts";
+import type { Session } from "../node/control-server.ts";
+import type { OpenNode } from "../node/open.ts";
+import type { Peer } from "../peer/directory.ts";
+import { encodeInvite } from "../peer/invite.ts";
+
+const firstInviteMs = 24 * 60 * 60 * 1000;
+const dayMs = 24 * 60 * 60 * 1000;
+
+export interface Daemon {
+  readonly node: OpenNode;
+  readonly door: CompileDoor;
+  readonly jobs: JobDoor;
+  readonly shim: Shim;
+  readonly path: string;
+  readonly leave: () => void;
+}
+
+export async function answer(
+  daemon: Daemon,
+  request: ControlRequest,
+  session: Session,
+): Promise<object> {
+  const { node } = daemon;
+  switch (request.call) {
+    case "status":
+      return { status: statusOf(node) };
+    case "peers":
+      return { peers: node.directory.peers().map(detailOf) };
+    case "invite":
+      return inviteOf(node, request.expiresMs);
+    case "doctor":
+      return { checks: checksOf(daemon) };
+    case "build":
+      return build(daemon, request, session);
+    case "run":
+      return runJob(daemon, request, session);
+    case "leave":
+      setImmediate(daemon.leave);
+      return {};
+    case "build-end":
+      throw new MeshError("malformed", "build-end without a build");
+  }
+}
+
+/** One build session: opens the build, passes on what happens, ends with the summary. */
+async function build(
+  { node, door, shim, path }: Daemon,
+  request: BuildRequest,
+  session: Session,
+): Promise<object> {
+  const id = `b${Buffer.from(node.host.random.bytes(6)).toString("hex")}`;
+  const options: BuildOptions = { steal: request.steal };
+  const shimDir = await makeMasquerade(node.host, shim, path);
+  const opened = door.openBuild(id, options);
+  const peers = node.directory.peers();
+  session.send({
+    event: "build-started",
+    build: id,
+    shimSocket: node.paths.shimSocket,
+    shim: shim.program,
+    shimDir,
+    shimKind: shim.kind,
+    slots: node.own.slots,
+    jobs: request.jobs ?? capacity(node.own.slots, peers),
+    peers: peers.length,
+  });
+  const unlisten = node.events.listen((event) => {
+    if (!("build" in event) || event.build === id) session.send(event);
+  });
+  try {
+    await session.next();
+    return { summary: opened.summary() };
+  } finally {
+    unlisten();
+    opened.cancel();
+    opened.close();
+  }
+}
+
+/** Enough that every slot of the mesh finds a task waiting when it comes free. */
+function capacity(own: number, peers: readonly Peer[]): number {
+  const theirs = peers.reduce((sum, { slots, sandbox }) => sum + (sandbox === "" ? 0 : slots), 0);
+  return own + 2 * theirs;
+}
+
+async function runJob(
+  { node, jobs }: Daemon,
+  request: RunRequest,
+  session: Session,
+): Promise<object> {
+  const manifest = parseManifest(JSON.stringify(request.manifest), "the job");
+  const startedMs = node.host.clock.nowMs();
+  const id = `j${Buffer.from(node.host.random.bytes(6)).toString("hex")}`;
+  let total: number | undefined;
+  let done = 0;
+  // The result names peers by their ids; these events say what people call them.
+  for (const event of joinedBefore(node.directory.peers())) session.send(event);
+  const unlisten = node.events.listen((event) => {
+    if (event.event === "peer-joined") session.send(event);
+    if (!("build" in event) || event.build !== id) return;
+    session.send(event);
+    if (event.event !== "task-done" || total === undefined) return;
+    done = Math.min(done + 1, total);
+    session.send({ event: "progress", id, done, total });
+  });
+  session.send({ event: "progress", id, message: "split" });
+  try {
+    const result = await jobs.run(
+      {
+        id,
+        manifest,
+        module: await readFile(request.module),
+        input: await readFile(request.input),
+      },
+      (count) => {
+        total = count;
+        session.send({ event: "progress", id, done: 0, total });
+      },
+      session.signal,
+    );
+    await writeWhole(request.output, id, result.output);
+    const wallMs = Math.round(node.host.clock.nowMs() - startedMs);
+    const { chunks, byPeer } = result;
+    return { result: { id, chunks, byPeer, outputBytes: result.output.byteLength, wallMs } };
+  } finally {
+    unlisten();
+  }
+}
+
+/** Whole or not at all, also when the disk is full. Other jobs may be writing beside `path`. */
+export async function writeWhole(path: string, job: string, bytes: Uint8Array): Promise<void> {
+  const temporary = join(dirname(path), `.mesh-output-${job}`);
+  try {
+    await writeFile(temporary, bytes);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** For who listens only now: the peers that are here, as if they came at this moment. */
+export function joinedBefore(
+  peers: readonly Pick<Peer, "id" | "name" | "slots">[],
+): readonly MeshEvent[] {
+  return peers.map(({ id, name, slots }) => ({ event: "peer-joined", peer: id, name, slots }));
+}
+
+export function readyOf(node: OpenNode): Ready {
+  const addrs = node.host.network.listenAddrs();
+  return {
+    event: "ready",
+    peerId: node.self,
+    addrs,
+    invite: addrs.length === 0 ? "" : inviteOf(node, firstInviteMs).invite,
+    slots: node.own.slots,
+    sandbox: node.sandbox.tier,
+  };
+}
+
+function inviteOf(node: OpenNode, expiresMs: number): InviteReply {
+  if (!node.inMesh)
+    throw new MeshError("no-mesh", "this node belongs to no mesh: run mesh-node join");
+  const expiresUnixMs = node.host.clock.wallMs() + Math.min(expiresMs, 366 * dayMs);
+  const invite = encodeInvite({
+    meshKey: node.membership.meshKey,
+    inviter: node.self,
+    addrs: node.host.network.listenAddrs(),
+    expiresAtSeconds: Math.ceil(expiresUnixMs / 1000),
+  });
+  return { invite, expiresUnixMs };
+}
+
+function statusOf(node: OpenNode): NodeStatus {
+  const { queued, slots, busy } = node.owner.load();
+  const { receivedBlobs, receivedBytes, sentBlobs, sentBytes, corruptBlobs } =
+    node.exchange.stats();
+  const { blobs, bytes } = node.store.stats();
+  const messages = Object.values(node.control.sent()).reduce((sum, count) => sum + count, 0);
+  const { here, leased, committing } = node.owner.counts();
+  const counters = {
+    tasksHere: here,
+    tasksLeased: leased,
+    tasksCommitting: committing,
+    foreignHeld: node.thief.held(),
+    controlMessagesSent: messages,
+    receivedBlobs,
+    receivedBytes,
+    sentBlobs,
+    sentBytes,
+    corruptBlobs,
+    storedBlobs: blobs,
+    storedBytes: bytes,
+  };
+  const peers = node.directory
+    .peers()
+    .map(detailOf)
+    .map(({ platform, sandbox, addrs, labels, ...load }) => load);
+  return { peerId: node.self, name: node.own.name, slots, busy, queued, peers, counters };
+}
+
+function detailOf({
+  id,
+  name,
+  slots,
+  load,
+  rttMs,
+  platform,
+  sandbox,
+  addrs,
+  labels,
+}: Peer): PeerDetail {
+  return {
+    peerId: id,
+    name,
+    slots,
+    busy: load?.busy ?? 0,
+    queued: load?.queued ?? 0,
+    rttMs: rttMs === undefined ? null : Math.round(rttMs * 100) / 100,
+    platform,
+    sandbox,
+    addrs,
+    labels,
+  };
+}
+
+/** What only the node itself knows about its health. */
+function checksOf({ node, shim }: Daemon): readonly Check[] {
+  const { blobs, bytes, quotaBytes, quarantined } = node.store.stats();
+  const peers = node.directory.peers().length;
+  const corrupt: Check = {
+    name: "store",
+    ok: quarantined === 0,
+    level: quarantined === 0 ? "ok" : "warn",
+    message: `${blobs} blobs, ${bytes} of ${quotaBytes} bytes, ${quarantined} in quarantine`,
+  };
+  return [
+    {
+      name: "node",
+      ok: true,
+      level: "ok",
+      message: `running as ${node.own.name} with ${peers} peers`,
+    },
+    node.sandbox.tier === ""
+      ? { name: "sandbox", ok: false, level: "warn", message: node.sandbox.why }
+      : { name: "sandbox", ok: true, level: "ok", message: node.sandbox.tier },
+    shim.kind === "c"
+      ? { name: "shim", ok: true, level: "ok", message: shim.program }
+      : {
+          name: "shim",
+          ok: false,
+          level: "warn",
+          message: `the slower Node shim is used: ${shim.why}`,
+          fix: "install a C compiler (cc) and restart the node",
+        },
+    corrupt,
+  ];
+}
