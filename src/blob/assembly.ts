@@ -67,10 +67,13 @@ export function createAssembly(
     writing = true;
     try {
       writer ??= await store.receive(digest);
-      for (let piece = nextPiece(); piece !== undefined && !over; piece = nextPiece()) {
-        await writer.write(piece.bytes);
+      for (let piece = nextPiece(); piece !== undefined; piece = nextPiece()) {
+        try {
+          await writer.write(piece.bytes);
+        } finally {
+          piece.done();
+        }
         writtenBytes += piece.bytes.byteLength;
-        piece.done();
         if (writtenBytes % segmentBytes === 0) events.onProgress();
       }
       if (over) await writer.discard();
@@ -86,11 +89,18 @@ export function createAssembly(
       else events.onFailed(error);
     }
     writing = false;
-    if (!over) events.onProgress();
+    if (over) letGo();
+    else events.onProgress();
+  }
+
+  /** What will never be written needs no memory any more: its credit is the link's again. */
+  function letGo(): void {
+    for (const { pieces } of started) for (const { done } of pieces.splice(0)) done();
   }
 
   /** The next piece in order, if it is here. */
   function nextPiece(): Segment["pieces"][number] | undefined {
+    if (over) return undefined;
     let [head] = started;
     if (head !== undefined && head.writtenBytes === head.lengthBytes) {
       started.shift();
@@ -142,7 +152,9 @@ export function createAssembly(
     discard() {
       if (over) return;
       over = true;
-      if (!writing) void writer?.discard();
+      if (writing) return;
+      letGo();
+      void writer?.discard();
     },
   };
 }

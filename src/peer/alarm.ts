@@ -9,6 +9,9 @@ export interface Alarm {
   ring(): void;
 }
 
+/** Nobody sees it; without one, each abort makes an exception with a stack. */
+const over = "the wait is over";
+
 export function createAlarm(clock: Clock): Alarm {
   let rung = false;
   let sleeping: AbortController | undefined;
@@ -17,7 +20,7 @@ export function createAlarm(clock: Clock): Alarm {
       signal.throwIfAborted();
       if (!rung && durationMs > 0) {
         const nap = new AbortController();
-        const abort = (): void => nap.abort();
+        const abort = (): void => nap.abort(over);
         signal.addEventListener("abort", abort, { once: true });
         sleeping = nap;
         // Rejects only because it was rung or aborted, and which of them is asked below.
@@ -30,7 +33,7 @@ export function createAlarm(clock: Clock): Alarm {
     },
     ring() {
       rung = true;
-      sleeping?.abort();
+      sleeping?.abort(over);
     },
   };
 }
