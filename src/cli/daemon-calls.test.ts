@@ -1,9 +1,16 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { asPeerId } from "../base/ids.ts";
-import { joinedBefore, writeWhole } from "./daemon-calls.ts";
+import { joinedBefore, readBounded, writeWhole } from "./daemon-calls.ts";
 import { resultText } from "./run.ts";
 import { createTally } from "./tally.ts";
 
@@ -28,4 +35,11 @@ test("a peer that was there before the job is called by its name, this node is h
   expect(resultText({ chunks: 5, byPeer: { here: 2, [id]: 3 } }, tally.nameOf)).toBe(
     ": 5 chunks (here 2, node-b 3)",
   );
+});
+
+test("a file that no job could take is refused before it is read", async () => {
+  const path = join(folder, "huge");
+  writeFileSync(path, "");
+  truncateSync(path, 2 * 1024 ** 3);
+  await expect(readBounded(path)).rejects.toMatchObject({ code: "limit" });
 });

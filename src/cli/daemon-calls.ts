@@ -3,7 +3,7 @@
  *
  * It knows what each call means for the node's parts, not how the node starts or ends.
  */
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
@@ -28,6 +28,8 @@ import { encodeInvite } from "../peer/invite.ts";
 
 const firstInviteMs = 24 * 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
+/** What one call of a module may be given. */
+const jobFileMaxBytes = 1024 * 1024 * 1024;
 
 export interface Daemon {
   readonly node: OpenNode;
@@ -132,8 +134,8 @@ async function runJob(
       {
         id,
         manifest,
-        module: await readFile(request.module),
-        input: await readFile(request.input),
+        module: await readBounded(request.module),
+        input: await readBounded(request.input),
       },
       (count) => {
         total = count;
@@ -148,6 +150,18 @@ async function runJob(
   } finally {
     unlisten();
   }
+}
+
+/** Code "limit" for a file that no job could take, before it is in memory. @internal */
+export async function readBounded(path: string): Promise<Uint8Array> {
+  const { size } = await stat(path);
+  if (size > jobFileMaxBytes) {
+    throw new MeshError(
+      "limit",
+      `${path} has ${size} bytes, a job takes at most ${jobFileMaxBytes}`,
+    );
+  }
+  return readFile(path);
 }
 
 /** Whole or not at all, also when the disk is full. Other jobs may be writing beside `path`. */

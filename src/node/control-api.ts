@@ -6,10 +6,27 @@
  * second line, "build-end"; a client that goes away before it cancels that build's tasks.
  * This file knows the shapes and their bounds, not the socket.
  */
-import { z } from "zod";
-import { type FailureCode, MeshError } from "../base/errors.ts";
+import { type FailureCode, isMeshError, MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
+import {
+  absolutePath,
+  anything,
+  array,
+  boolean,
+  map,
+  number,
+  object,
+  oneOf,
+  optional,
+  orNull,
+  type Read,
+  record,
+  type Shape,
+  text,
+  union,
+  whole,
+} from "./shapes.ts";
 
 /** A longer line, either way, is malformed: 200 peers with all their labels stay far below. */
 export const controlLineMaxChars: number = 1024 * 1024;
@@ -160,23 +177,23 @@ export function parseControlLine(line: string): ControlLine {
 }
 
 export function parseStatusReply(reply: unknown): NodeStatus {
-  return check(z.object({ status: nodeStatus }), reply, "status answer").status;
+  return check(statusReply, reply, "status answer").status;
 }
 
 export function parsePeersReply(reply: unknown): readonly PeerDetail[] {
-  return check(z.object({ peers: z.array(peerDetail) }), reply, "peers answer").peers;
+  return check(peersReply, reply, "peers answer").peers;
 }
 
 export function parseInviteReply(reply: unknown): InviteReply {
-  return check(z.object({ invite: text, expiresUnixMs: z.number() }), reply, "invite answer");
+  return check(inviteReply, reply, "invite answer");
 }
 
 export function parseDoctorReply(reply: unknown): readonly Check[] {
-  return check(z.object({ checks: z.array(oneCheck) }), reply, "doctor answer").checks;
+  return check(doctorReply, reply, "doctor answer").checks;
 }
 
 export function parseBuildReply(reply: unknown): BuildSummary {
-  return check(z.object({ summary }), reply, "build answer").summary;
+  return check(buildReply, reply, "build answer").summary;
 }
 
 function parseJson(line: string): unknown {
@@ -187,90 +204,109 @@ function parseJson(line: string): unknown {
   }
 }
 
-function check<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw malformed(what, `${issue?.path.join(".") || "it"}: ${issue?.message ?? "wrong"}`);
+function check<T>(read: Read<T>, value: unknown, what: string): T {
+  try {
+    return read(value, "");
+  } catch (error) {
+    if (isMeshError(error, "malformed")) throw malformed(what, error.message);
+    throw error;
+  }
 }
 
 function malformed(what: string, why: string): MeshError {
   return new MeshError("malformed", `malformed ${what}: ${why}`);
 }
 
-const text = z.string().max(65_536);
-const path = text.regex(/^\//, "has to be an absolute path");
-const count = z.number().int().min(0);
-const peer = text.transform(asPeerId);
-const somePeer = text.optional().transform((id) => (id === undefined ? undefined : asPeerId(id)));
-const task = text.transform(asTaskId);
+const words = text(65_536);
+const count = whole(0);
+const peer = map(words, asPeerId);
+const somePeer = optional(peer);
+const task = map(words, asTaskId);
+const yearMs = 366 * 86_400_000;
 
-const request: z.ZodType<ControlRequest> = z.discriminatedUnion("call", [
-  z.object({ call: z.enum(["status", "peers", "doctor", "leave", "build-end"]) }),
-  z.object({
-    call: z.literal("invite"),
-    expiresMs: z
-      .number()
-      .int()
-      .min(1_000)
-      .max(366 * 86_400_000),
+const plainCall = object<{ call: "status" | "peers" | "doctor" | "leave" | "build-end" }>({
+  call: oneOf("status", "peers", "doctor", "leave", "build-end"),
+});
+const request: Read<ControlRequest> = union<ControlRequest>("call", {
+  status: plainCall,
+  peers: plainCall,
+  doctor: plainCall,
+  leave: plainCall,
+  "build-end": plainCall,
+  invite: object<Extract<ControlRequest, { call: "invite" }>>({
+    call: oneOf("invite"),
+    expiresMs: whole(1000, yearMs),
   }),
-  z.object({
-    call: z.literal("build"),
-    dir: path,
-    jobs: z.number().int().min(1).max(100_000).nullable(),
-    steal: z.boolean(),
-    cache: z.boolean(),
+  build: object<BuildRequest>({
+    call: oneOf("build"),
+    dir: absolutePath,
+    jobs: orNull(whole(1, 100_000)),
+    steal: boolean,
+    cache: boolean,
   }),
-  z.object({
-    call: z.literal("run"),
-    module: path,
-    manifest: z.record(z.string(), z.unknown()),
-    input: path,
-    output: path,
+  run: object<RunRequest>({
+    call: oneOf("run"),
+    module: absolutePath,
+    manifest: record(anything),
+    input: absolutePath,
+    output: absolutePath,
   }),
-]);
+});
 
-const peerLoad = z.object({
-  peerId: text,
-  name: text,
+const peerLoad: Shape<PeerLoad> = {
+  peerId: words,
+  name: words,
   slots: count,
   busy: count,
   queued: count,
-  rttMs: z.number().nullable(),
+  rttMs: orNull(number),
+};
+const peersReply = object<{ peers: readonly PeerDetail[] }>({
+  peers: array(
+    object<PeerDetail>({
+      ...peerLoad,
+      platform: words,
+      sandbox: words,
+      addrs: array(words),
+      labels: record(words),
+    }),
+  ),
 });
-const peerDetail = peerLoad.extend({
-  platform: text,
-  sandbox: text,
-  addrs: z.array(text),
-  labels: z.record(z.string(), text),
+const statusReply = object<{ status: NodeStatus }>({
+  status: object<NodeStatus>({
+    peerId: words,
+    name: words,
+    slots: count,
+    busy: count,
+    queued: count,
+    peers: array(object(peerLoad)),
+    counters: record(number),
+  }),
 });
-const nodeStatus = z.object({
-  peerId: text,
-  name: text,
-  slots: count,
-  busy: count,
-  queued: count,
-  peers: z.array(peerLoad),
-  counters: z.record(z.string(), z.number()),
+const inviteReply = object<InviteReply>({ invite: words, expiresUnixMs: number });
+const doctorReply = object<{ checks: readonly Check[] }>({
+  checks: array(
+    object<Check>({
+      name: words,
+      ok: boolean,
+      level: oneOf("ok", "warn", "fail"),
+      message: words,
+      fix: optional(words),
+    }),
+  ),
 });
-const oneCheck = z.object({
-  name: text,
-  ok: z.boolean(),
-  level: z.enum(["ok", "warn", "fail"]),
-  message: text,
-  fix: text.optional(),
-});
-const summary = z.object({
-  tasks: count,
-  local: count,
-  stolen: count,
-  cachedLocal: count,
-  cachedMesh: count,
-  fallback: z.array(z.object({ reason: text, count })),
-  wallMs: z.number(),
-  clientCpuMs: z.number(),
-  byPeer: z.record(z.string(), count),
+const buildReply = object<{ summary: BuildSummary }>({
+  summary: object<BuildSummary>({
+    tasks: count,
+    local: count,
+    stolen: count,
+    cachedLocal: count,
+    cachedMesh: count,
+    fallback: array(object<{ reason: string; count: number }>({ reason: words, count })),
+    wallMs: number,
+    clientCpuMs: number,
+    byPeer: record(count),
+  }),
 });
 
 /** A record, so that a code that is added to the union is missed here. */
@@ -291,71 +327,70 @@ const knownCodes: Readonly<Record<FailureCode, true>> = {
   unsupported: true,
   usage: true,
 };
-const code = text.transform((name) => name as FailureCode);
-const failed = z.object({ ok: z.literal(false), error: z.object({ code, message: text }) });
+const code = map(words, (name) => name as FailureCode);
+const failed = object<{ ok: false; error: { code: FailureCode; message: string } }>({
+  ok: oneOf(false),
+  error: object<{ code: FailureCode; message: string }>({ code, message: words }),
+});
 
-const inBuild = { task, build: text };
-const events = [
-  z.object({ event: z.literal("peer-joined"), peer, name: text, slots: count }),
-  z.object({ event: z.literal("peer-left"), peer, name: text, reason: text }),
-  z.object({ event: z.literal("peer-refused"), peer, code, reason: text }),
-  z.object({
-    event: z.literal("task-queued"),
+type EventName = ControlEvent["event"];
+type Fields<E extends EventName> = Omit<Shape<Extract<ControlEvent, { event: E }>>, "event">;
+
+const inBuild = { task, build: words };
+/** One entry for each event there is. */
+const fields: { readonly [E in EventName]: Fields<E> } = {
+  "peer-joined": { peer, name: words, slots: count },
+  "peer-left": { peer, name: words, reason: words },
+  "peer-refused": { peer, code, reason: words },
+  "task-queued": { ...inBuild, kind: words, label: words, stealable: boolean },
+  "task-started": { ...inBuild, peer: somePeer, attempt: count },
+  "task-requeued": { ...inBuild, peer, attempt: count, reason: words },
+  "task-stale": { task, peer, attempt: count },
+  "task-done": {
     ...inBuild,
-    kind: text,
-    label: text,
-    stealable: z.boolean(),
-  }),
-  z.object({ event: z.literal("task-started"), ...inBuild, peer: somePeer, attempt: count }),
-  z.object({ event: z.literal("task-requeued"), ...inBuild, peer, attempt: count, reason: text }),
-  z.object({ event: z.literal("task-stale"), task, peer, attempt: count }),
-  z.object({
-    event: z.literal("task-done"),
-    ...inBuild,
-    label: text,
-    source: z.enum(["here", "there", "cached-here", "cached-mesh"]),
+    label: words,
+    source: oneOf("here", "there", "cached-here", "cached-mesh"),
     peer: somePeer,
-    exitCode: z.number().int(),
-    wallMs: z.number(),
-  }),
-  z.object({ event: z.literal("task-fallback"), ...inBuild, label: text, reason: text }),
-  z.object({ event: z.literal("task-cancelled"), ...inBuild }),
-  z.object({ event: z.literal("foreign-started"), task, owner: peer, label: text }),
-  z.object({
-    event: z.literal("foreign-done"),
+    exitCode: whole(Number.MIN_SAFE_INTEGER),
+    wallMs: number,
+  },
+  "task-fallback": { ...inBuild, label: words, reason: words },
+  "task-cancelled": inBuild,
+  "foreign-started": { task, owner: peer, label: words },
+  "foreign-done": {
     task,
     owner: peer,
-    label: text,
-    outcome: z.enum(["accepted", "refused", "failed", "cancelled"]),
-  }),
-  z.object({ event: z.literal("steal-asked"), peer, granted: count, rttMs: z.number() }),
-  z.object({ event: z.literal("log"), level: z.enum(["info", "warn"]), message: text }),
-  z.object({
-    event: z.literal("build-started"),
-    build: text,
-    shimSocket: path,
-    shim: path,
-    shimDir: path,
-    shimKind: z.enum(["c", "node"]),
+    label: words,
+    outcome: oneOf("accepted", "refused", "failed", "cancelled"),
+  },
+  "steal-asked": { peer, granted: count, rttMs: number },
+  log: { level: oneOf("info", "warn"), message: words },
+  "build-started": {
+    build: words,
+    shimSocket: absolutePath,
+    shim: absolutePath,
+    shimDir: absolutePath,
+    shimKind: oneOf("c", "node"),
     slots: count,
-    jobs: count.min(1),
+    jobs: whole(1),
     peers: count,
-  }),
-  z.object({
-    event: z.literal("progress"),
-    id: text.optional(),
-    message: text.optional(),
-    done: z.number().optional(),
-    total: z.number().optional(),
-  }),
-  z.object({
-    event: z.literal("ready"),
-    peerId: text,
-    addrs: z.array(text),
-    invite: text,
-    slots: count,
-    sandbox: text,
-  }),
-] as const;
-const controlEvent: z.ZodType<ControlEvent> = z.discriminatedUnion("event", events);
-const eventNames: ReadonlySet<string> = new Set(events.map((one) => one.shape.event.value));
+  },
+  progress: {
+    id: optional(words),
+    message: optional(words),
+    done: optional(number),
+    total: optional(number),
+  },
+  ready: { peerId: words, addrs: array(words), invite: words, slots: count, sandbox: words },
+};
+const controlEvent: Read<ControlEvent> = union<ControlEvent>(
+  "event",
+  Object.fromEntries(
+    Object.entries(fields).map(([event, rest]) => {
+      // Each entry fits its own event, which `fields` has checked; together they lose that.
+      const shape = { event: oneOf(event), ...rest } as unknown as Shape<ControlEvent>;
+      return [event, object(shape)];
+    }),
+  ),
+);
+const eventNames: ReadonlySet<string> = new Set(Object.keys(fields));
