@@ -10,7 +10,6 @@ import type { MeshEvent } from "../base/events.ts";
 import type { BuildOptions, CompileDoor } from "../compile/door.ts";
 import { makeMasquerade, type Shim } from "../compile/shim-build.ts";
 import type { JobDoor } from "../job/job.ts";
-import { parseManifest } from "../job/manifest.ts";
 import type {
   BuildRequest,
   Check,
@@ -113,6 +112,8 @@ async function runJob(
   request: RunRequest,
   session: Session,
 ): Promise<object> {
+  // Loaded for a job only: most nodes never run one.
+  const { parseManifest } = await import("../job/manifest.ts");
   const manifest = parseManifest(JSON.stringify(request.manifest), "the job");
   const startedMs = node.host.clock.nowMs();
   const id = `j${Buffer.from(node.host.random.bytes(6)).toString("hex")}`;

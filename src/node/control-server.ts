@@ -128,8 +128,18 @@ async function converse(socket: Socket, answer: Answer): Promise<void> {
   socket.on("close", () => {
     gone.abort(new MeshError("peer-gone", "the client closed the connection"));
   });
+  let corked = false;
   const write = (line: object) => {
     if (!socket.writable) return;
+    // A burst of events is one write: the system call costs more than the line.
+    if (!corked) {
+      corked = true;
+      socket.cork();
+      setImmediate(() => {
+        corked = false;
+        socket.uncork();
+      });
+    }
     socket.write(`${JSON.stringify(line)}\n`);
   };
   try {
