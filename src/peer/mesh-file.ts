@@ -5,10 +5,12 @@
  * key, so it is readable by its user alone.
  */
 import { posix } from "node:path";
+import { z } from "zod";
 import { textOf, utf8 } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { PeerId } from "../base/ids.ts";
 import type { Disk } from "../host/host.ts";
+import { addrMaxChars, addrsMaxPerPeer, isAddr, isPeerId } from "./address.ts";
 
 export interface MeshFile {
   readonly meshKey: Uint8Array;
@@ -28,6 +30,22 @@ export const rememberedMax: number = 256;
 export const nodeNameMaxChars: number = 64;
 const fileMaxBytes = 2 * 1024 * 1024;
 
+const shape = z.strictObject({
+  version: z.literal(1),
+  meshKey: z.string().regex(/^[0-9a-f]{64}$/),
+  name: z.string().min(1).max(nodeNameMaxChars),
+  roles: z.array(z.string().max(32)).max(8),
+  peers: z
+    .array(
+      z.strictObject({
+        peer: z.custom<PeerId>((value) => typeof value === "string" && isPeerId(value)),
+        addrs: z.array(z.string().max(addrMaxChars).refine(isAddr)).max(addrsMaxPerPeer),
+        lastSeenWallMs: z.number().min(0),
+      }),
+    )
+    .max(rememberedMax),
+});
+
 export function meshFilePath(dataDir: string): string {
   return posix.join(dataDir, "mesh.json");
 }
@@ -40,19 +58,17 @@ export async function readMeshFile(disk: Disk, path: string): Promise<MeshFile |
   const stat = await disk.stat(path);
   if (stat === undefined) return undefined;
   if (stat.sizeBytes > fileMaxBytes) throw unreadable(path, `it has ${stat.sizeBytes} bytes`);
-  return await parseMeshFile(path, textOf(await disk.read(path)));
+  return parseMeshFile(path, textOf(await disk.read(path)));
 }
 
-async function parseMeshFile(path: string, text: string): Promise<MeshFile> {
+function parseMeshFile(path: string, text: string): MeshFile {
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
     throw unreadable(path, "it is no JSON", error);
   }
-  // A node for one build has no such file, and need not wait for the library that checks it.
-  const { meshFileShape } = await import("./mesh-file-shape.ts");
-  const parsed = meshFileShape({ nodeNameMaxChars, rememberedMax }).safeParse(json);
+  const parsed = shape.safeParse(json);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const where = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
