@@ -5,9 +5,10 @@
  * door's business (`door.ts`). A connection that is closed tells the shim to run the compiler
  * itself, so "close it" is the answer to everything that goes wrong here.
  */
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { MeshError, messageOf } from "../base/errors.ts";
 import type { Clock, Disk } from "../host/host.ts";
+import { isAlive } from "../node/control-server.ts";
 import type { Invocation } from "./plan.ts";
 import {
   createShimParser,
@@ -141,7 +142,7 @@ async function listen(server: Server, disk: Disk, socketPath: string): Promise<v
     await attempt();
   } catch (error) {
     if (codeOf(error) !== "EADDRINUSE") throw listenFailure(socketPath, error);
-    if (await isLive(socketPath)) {
+    if (await isAlive(socketPath)) {
       throw new MeshError("in-use", `another node listens on ${socketPath}: stop it first`);
     }
     // Sockets are "other": a file that somebody put there is not ours to remove.
@@ -161,20 +162,6 @@ function listenFailure(socketPath: string, error: unknown): MeshError {
 
 function codeOf(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
-}
-
-function isLive(socketPath: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(socketPath);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    // Refused: nobody listens. Any other failure (a full queue, no right) is somebody's socket.
-    socket.once("error", (error) =>
-      resolve(!["ECONNREFUSED", "ENOENT"].includes(`${codeOf(error)}`)),
-    );
-  });
 }
 
 async function serve(deps: ShimServerDeps, socket: Socket, requestMaxMs: number): Promise<void> {

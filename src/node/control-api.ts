@@ -253,14 +253,8 @@ const request: Read<ControlRequest> = union<ControlRequest>("call", {
   }),
 });
 
-const peerLoad: Shape<PeerLoad> = {
-  peerId: words,
-  name: words,
-  slots: count,
-  busy: count,
-  queued: count,
-  rttMs: orNull(number),
-};
+const load = { peerId: words, name: words, slots: count, busy: count, queued: count };
+const peerLoad: Shape<PeerLoad> = { ...load, rttMs: orNull(number) };
 const peersReply = object<{ peers: readonly PeerDetail[] }>({
   peers: array(
     object<PeerDetail>({
@@ -274,11 +268,7 @@ const peersReply = object<{ peers: readonly PeerDetail[] }>({
 });
 const statusReply = object<{ status: NodeStatus }>({
   status: object<NodeStatus>({
-    peerId: words,
-    name: words,
-    slots: count,
-    busy: count,
-    queued: count,
+    ...load,
     peers: array(object(peerLoad)),
     counters: record(number),
   }),
