@@ -10,6 +10,17 @@ import type { PeerId, TaskId } from "./ids.ts";
 /** Where a finished task's result came from. */
 export type Source = "here" | "there" | "cached-here" | "cached-mesh";
 
+/** Where a task's time went, in ms. Together they are what its requester waited for. */
+export interface Phases {
+  /** Before it ran: in the owner's deque and, when stolen, behind other tasks of the thief. */
+  readonly queueMs: number;
+  /** Getting inputs to where it ran. */
+  readonly fetchMs: number;
+  readonly runMs: number;
+  /** Getting outputs to their places, and everything that is in none of the others. */
+  readonly returnMs: number;
+}
+
 export type MeshEvent =
   | {
       readonly event: "peer-joined";
@@ -67,6 +78,7 @@ export type MeshEvent =
       readonly peer: PeerId | undefined;
       readonly exitCode: number;
       readonly wallMs: number;
+      readonly phases: Phases;
     }
   | {
       readonly event: "task-fallback";

@@ -41,6 +41,7 @@ const done = (id: string, source: "here" | "there" | "cached-here" | "cached-mes
     peer: source === "there" ? peer : undefined,
     exitCode: 0,
     wallMs: 5,
+    phases: { queueMs: 1, fetchMs: 1, runMs: 2, returnMs: 1 },
   }) as const;
 
 /** Six tasks: two running, one waiting, one done in each of three ways. */

@@ -39,6 +39,7 @@ function deliver(fetch: Exchange["fetch"] = async () => {}): Delivery {
       outputPaths: [facts ?? "", metadata ?? ""],
     },
     required: [metadata ?? ""],
+    facts: { files: [], asked: [], versions: [] },
     async check(read) {
       const text = await read(facts ?? "");
       if (text === undefined || textOf(text) !== "good") throw new MeshError("refused", "bad");

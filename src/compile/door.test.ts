@@ -71,6 +71,7 @@ const planner: Planner = async ({ args, cwd, compiler }) => {
       timeoutMs: 1000,
     },
     required: [out],
+    facts: { files: [], asked: [], versions: [] },
     ...(check === undefined ? {} : { check }),
   };
 };

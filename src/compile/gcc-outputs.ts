@@ -1,5 +1,6 @@
 /** Where the outputs of a compile really are, and whether a peer's copies can be put there. */
 import type { TreeEntry } from "../blob/tree.ts";
+import { type Facts, factsOf } from "../exec/facts.ts";
 import { createTrail, type Look, trailEntries } from "../exec/file-view.ts";
 import type { Disk } from "../host/host.ts";
 
@@ -10,6 +11,7 @@ export type Outputs =
       readonly paths: readonly string[];
       /** The folders and the symlinks to them. */
       readonly entries: readonly TreeEntry[];
+      readonly facts: Facts;
     }
   | { readonly at: "here"; readonly reason: "output-special" | "output-folder" };
 
@@ -37,5 +39,6 @@ export function locateOutputs(
       return { at: "here", reason: "output-special" };
     paths.push(path);
   }
-  return { at: "anywhere", paths, entries: trailEntries(trail) };
+  const facts = factsOf([], trail.asked);
+  return { at: "anywhere", paths, entries: trailEntries(trail), facts };
 }

@@ -9,11 +9,14 @@ import { textOf } from "../base/bytes.ts";
 import { isMeshError, MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
+import { factsOf, mergeFacts } from "../exec/facts.ts";
 import {
   createFileView,
   createTrail,
+  type FileNode,
   type FileView,
   type Look,
+  type Trail,
   trailEntries,
 } from "../exec/file-view.ts";
 import type { Toolchain, Toolchains } from "../exec/toolchain.ts";
@@ -184,8 +187,9 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     const reason = reasonAgainst(scanned, parsed, family, environment);
     if (reason !== undefined) return here(reason);
     const inputs = scanned.entries;
-    const cwd = workingPlace(look, invocation, inputs);
-    addLocale(look, locale, inputs);
+    const asked = createTrail();
+    const cwd = workingPlace(look, invocation, inputs, asked);
+    const localeFiles = addLocale(look, locale, inputs, asked);
     for (const entry of toolchain.entries) addEntry(inputs, entry);
     for (const entry of outputs.entries) addEntry(inputs, entry);
     const [, dependencyPath] = parsed.dependencies ? outputs.paths : [];
@@ -204,6 +208,12 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
       },
       // The others are left out where there is nothing to say in them.
       required: outputs.paths.slice(0, 1),
+      facts: mergeFacts(
+        scanned.facts,
+        toolchain.facts,
+        outputs.facts,
+        factsOf(localeFiles, asked.asked),
+      ),
       ...(dependencyPath && { check: checkDependencies(view, dependencyPath, cwd, inputs) }),
     };
   }
@@ -289,9 +299,9 @@ function workingPlace(
   look: Look,
   { cwd, env }: Invocation,
   inputs: Map<string, TreeEntry>,
+  trail: Trail,
 ): string {
   const root = look.folder("/");
-  const trail = createTrail();
   const real = look.find(root, cwd, trail);
   const canonical = real?.kind === "folder" ? real.folder.path : cwd;
   const name = env.PWD ?? "";
@@ -304,12 +314,20 @@ function isNormal(path: string): boolean {
   return /^(?:\/(?!\.{0,2}(?:\/|$))[^/]+)+$/.test(path);
 }
 
-function addLocale(look: Look, { paths }: Locale, inputs: Map<string, TreeEntry>): void {
-  const trail = createTrail();
+function addLocale(
+  look: Look,
+  { paths }: Locale,
+  inputs: Map<string, TreeEntry>,
+  trail: Trail,
+): readonly FileNode[] {
+  const files: FileNode[] = [];
   for (const path of paths) {
     const found = look.find(look.folder("/"), path, trail);
     const node = found?.kind === "file" ? look.file(found.path) : undefined;
-    if (node !== undefined) addEntry(inputs, node.entry);
+    if (node === undefined) continue;
+    addEntry(inputs, node.entry);
+    files.push(node);
   }
   for (const entry of trailEntries(trail)) addEntry(inputs, entry);
+  return files;
 }

@@ -3,7 +3,7 @@
  * keeps the compile on this machine.
  */
 import type { Digest } from "../base/digest.ts";
-import { createTrail, type FolderNode, type Look } from "../exec/file-view.ts";
+import type { FolderNode, Look, Trail } from "../exec/file-view.ts";
 import type { Family } from "../exec/toolchain.ts";
 import { type Edges, forEachPlace, type Reached, resolveAll } from "./include-resolve.ts";
 import { type Mention, macroHash, type Seen } from "./scan.ts";
@@ -102,8 +102,8 @@ export function hasPrecompiled(
   cwd: FolderNode,
   roots: readonly Reached[],
   query: Asked,
+  trail: Trail,
 ): boolean {
-  const trail = createTrail();
   const exists = (folder: FolderNode, name: string): boolean =>
     look.find(folder, name, trail) !== undefined;
   for (const suffix of query.family === "gcc" ? [".gch"] : [".gch", ".pch"])

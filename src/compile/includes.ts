@@ -10,6 +10,7 @@ import { createRecentMap, type RecentMap } from "../base/bounded.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { TreeEntry } from "../blob/tree.ts";
+import { type Facts, factsOf, mergeFacts } from "../exec/facts.ts";
 import {
   createTrail,
   type FileNode,
@@ -67,6 +68,8 @@ export interface Scan {
   readonly precompiled: boolean;
   /** Two files with the same bytes, which a compiler may take for one. */
   readonly twins: boolean;
+  /** All that was read and asked for on the way. */
+  readonly facts: Facts;
   /** Every path that was looked for and must stay absent for this scan to hold. */
   readonly absent: () => readonly string[];
 }
@@ -173,6 +176,7 @@ export function createIncludeScanner(
     const context = contextOf(look, cwd, query, trail);
     const start = startingPoints(look, cwd, context.path, query, trail);
     const walk = createWalk(look, trail, start);
+    const before = factsOf([], trail.asked);
     let turn = 0;
     let unresolved = false;
     for (;;) {
@@ -205,11 +209,14 @@ export function createIncludeScanner(
     if (walk.gone.length > 0) return undefined;
     const first = new Set(start.slice(0, 1 + query.forced.length));
     const roots = walk.reached.filter(({ at }) => first.has(at));
+    const probes = createTrail();
+    const precompiled = hasPrecompiled(look, context.path, cwd, roots, query, probes);
     return {
       entries: walk.entries(),
       files: walk.reached.map(({ node }) => node),
+      facts: mergeFacts(before, walk.facts(), factsOf([], probes.asked)),
       ...judge(walk.reached, unresolved, query.family),
-      precompiled: hasPrecompiled(look, context.path, cwd, roots, query),
+      precompiled,
       absent: () => absentPaths(view.look(), context.path, walk.reached, query.family),
     };
   }
@@ -279,6 +286,7 @@ interface Walk {
   addFile(one: Reached): void;
   addEdges(edges: Edges): void;
   entries(): Map<string, TreeEntry>;
+  facts(): Facts;
 }
 
 function createWalk(look: Look, trail: Trail, start: readonly FoundFile[]): Walk {
@@ -287,6 +295,8 @@ function createWalk(look: Look, trail: Trail, start: readonly FoundFile[]): Walk
   const gone: FoundFile[] = [];
   const queue: FoundFile[] = [...start];
   const visited = new Set<string>();
+  const probed: FileNode[] = [];
+  const asked = new Map<FolderNode, number>();
   let at = 0;
   return {
     reached,
@@ -306,13 +316,18 @@ function createWalk(look: Look, trail: Trail, start: readonly FoundFile[]): Walk
       entries.set(one.node.path, one.node.entry);
     },
     addEdges(edges) {
+      for (const [index, folder] of edges.asked.entries())
+        if (!asked.has(folder)) asked.set(folder, edges.versions[index] ?? -1);
       for (const link of edges.links) entries.set(link.path, link);
       for (const folder of edges.folders) trail.folders.add(folder);
       for (const found of edges.opened) if (!visited.has(found.apparentPath)) queue.push(found);
       for (const found of edges.probed) {
         const node = look.file(found.path);
         if (node === undefined) gone.push(found);
-        else entries.set(node.path, node.entry);
+        else {
+          entries.set(node.path, node.entry);
+          probed.push(node);
+        }
       }
     },
     entries() {
@@ -320,5 +335,10 @@ function createWalk(look: Look, trail: Trail, start: readonly FoundFile[]): Walk
       for (const { path } of trail.folders) entries.set(path, { kind: "directory", path });
       return entries;
     },
+    facts: () => ({
+      files: [...new Set([...reached.map(({ node }) => node), ...probed])],
+      asked: [...asked.keys()],
+      versions: [...asked.values()],
+    }),
   };
 }

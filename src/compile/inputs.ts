@@ -1,5 +1,6 @@
 /** Paths as entries of an input root: files, folders, and the symlinks that lead to them. */
 import type { TreeEntry } from "../blob/tree.ts";
+import { type Facts, factsHold, factsOf } from "../exec/facts.ts";
 import { createTrail, type FileNode, type FileView, trailEntries } from "../exec/file-view.ts";
 
 /** All paths are absolute. */
@@ -20,12 +21,13 @@ export interface FoundInputs {
   readonly nodes: ReadonlyMap<string, FileNode>;
   /** Wanted files that lead to no regular file. A folder that is not there is simply left out. */
   readonly missing: readonly string[];
-  /** Whether all of it is still as it was. */
-  stillHolds(): boolean;
+  readonly facts: Facts;
 }
 
 export interface InputFiles {
   find(wanted: WantedInputs): Promise<FoundInputs>;
+  /** Whether what was found before is still so. */
+  hold(facts: Facts): boolean;
 }
 
 /** Reads that keep others waiting, in a row; the next one is made in pieces, and lets them pass. */
@@ -33,6 +35,7 @@ const readsPerTurn = 64;
 
 export function createInputFiles(view: FileView): InputFiles {
   return {
+    hold: (facts) => factsHold(facts, view.look()),
     async find({ files, smallFiles = [], folders = [], onBytes }) {
       const look = view.look();
       const root = look.folder("/");
@@ -59,7 +62,6 @@ export function createInputFiles(view: FileView): InputFiles {
       }
       for (const path of smallFiles) await add(path, true);
       for (const path of files) await add(path, false);
-      const asked = [...trail.asked].map((folder) => ({ folder, version: folder.version }));
       const found = [...nodes.values()];
       return {
         entries: mergeEntries(
@@ -68,14 +70,7 @@ export function createInputFiles(view: FileView): InputFiles {
         ),
         nodes,
         missing,
-        stillHolds() {
-          const again = view.look();
-          for (const { folder } of asked) again.refresh(folder);
-          return (
-            asked.every(({ folder, version }) => folder.version === version) &&
-            found.every((node) => again.unchanged(node))
-          );
-        },
+        facts: factsOf(found, trail.asked),
       };
     },
   };

@@ -70,7 +70,8 @@ export function createRustToolchains(deps: RustToolchainDeps): RustToolchains {
   const sysroots = createRecentMap<string, Promise<Sysroot>>(64);
   const toolchains = createRecentMap<string, Promise<Kept>>(16);
   const holds = ({ inputs, looks }: Kept): boolean =>
-    looks.every(({ path, stamp }) => stampOf(disk, path) === stamp) && inputs.stillHolds();
+    looks.every(({ path, stamp }) => stampOf(disk, path) === stamp) &&
+    deps.files.hold(inputs.facts);
   return {
     async find(compiler, cwd, env, target, signal) {
       signal.throwIfAborted();

@@ -131,6 +131,7 @@ async function plan(parts: Parts, request: Request): Promise<Plan> {
     label: unit.crateName,
     spec,
     required: unit.outputs,
+    facts: inputs.facts,
     check: async (read) => {
       const bytes = await read(unit.depInfo);
       if (bytes === undefined) throw new MeshError("refused", "the dependency file is missing");

@@ -90,6 +90,8 @@ export interface Look {
   largeFile(path: string): Promise<FileNode | undefined>;
   /** Whether the file is still what it was. */
   unchanged(node: FileNode): boolean;
+  /** When its bytes or its place were last touched, wall clock; undefined when it has changed. */
+  touchedMs(node: FileNode): number | undefined;
   /** Files read during this look: a measure of how long it kept others waiting. */
   readonly filesRead: number;
 }
@@ -315,6 +317,16 @@ export function createFileView(
       return known.node;
     }
 
+    /** A file too young to be trusted by its time stamps is read again. */
+    function isStill(node: FileNode): boolean {
+      const found = current(node.path);
+      if (found === undefined || "digest" in found) return found === node;
+      if (found.sizeBytes !== node.sizeBytes || found.sizeBytes > options.fileNowMaxBytes)
+        return false;
+      filesRead++;
+      return remember(node.path, found, digestOf(disk.readNow(node.path))) === node;
+    }
+
     return {
       folder: folderAt,
       refresh,
@@ -323,7 +335,12 @@ export function createFileView(
         folder.version++;
       },
       find,
-      unchanged: (node) => current(node.path) === node,
+      unchanged: (node) => isStill(node),
+      touchedMs(node) {
+        const stat = isStill(node) ? files.get(node.path)?.stat : undefined;
+        if (stat === undefined) return undefined;
+        return Number((stat.mtimeNs > stat.ctimeNs ? stat.mtimeNs : stat.ctimeNs) / 1000n) / 1000;
+      },
       get filesRead() {
         return filesRead;
       },

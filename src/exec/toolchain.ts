@@ -13,12 +13,12 @@ import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import type { Clock, Disk, Processes } from "../host/host.ts";
 import { interpreterOf, loadedBy } from "./elf.ts";
+import { type Facts, factsHold, factsOf } from "./facts.ts";
 import {
   createFileView,
   createTrail,
   type FileNode,
   type FileView,
-  type FolderNode,
   type Look,
   type Trail,
   trailEntries,
@@ -39,6 +39,8 @@ export interface Toolchain {
   readonly targetTriple: string;
   /** PATH under which the driver finds the same tools. */
   readonly path: string;
+  /** For as long as they hold, this is the answer. */
+  readonly facts: Facts;
 }
 
 export interface Toolchains {
@@ -62,14 +64,6 @@ export interface ToolchainOptions {
   readonly toolchainsMax: number;
 }
 
-/** A toolchain and all that must still be so for it to hold. */
-interface Kept {
-  readonly toolchain: Toolchain;
-  readonly files: readonly FileNode[];
-  readonly asked: readonly FolderNode[];
-  readonly versions: readonly number[];
-}
-
 interface Gathering {
   readonly look: Look;
   readonly trail: Trail;
@@ -81,7 +75,7 @@ export function createToolchains(
   options: ToolchainOptions = { toolchainsMax: 128 },
 ): Toolchains {
   const view = deps.view ?? createFileView(deps);
-  const kept = createRecentMap<string, Promise<Kept>>(options.toolchainsMax);
+  const kept = createRecentMap<string, Promise<Toolchain>>(options.toolchainsMax);
 
   async function addFile(gathering: Gathering, path: string): Promise<boolean> {
     const { look, trail, files } = gathering;
@@ -113,7 +107,7 @@ export function createToolchains(
     return { look: view.look(), trail: createTrail(), files: new Map() };
   }
 
-  async function gather(query: ToolchainQuery, signal: AbortSignal): Promise<Kept> {
+  async function gather(query: ToolchainQuery, signal: AbortSignal): Promise<Toolchain> {
     const gathering = startGathering();
     const { look, trail } = gathering;
     if (look.find(look.folder("/"), "/etc/ld.so.preload", trail) !== undefined)
@@ -129,29 +123,16 @@ export function createToolchains(
     }
     const entries = [...gathering.files.values()].map((node) => node.entry);
     entries.push(...trailEntries(trail));
-    const asked = [...trail.asked];
     return {
-      toolchain: {
-        entries,
-        digest: digestOfEntries(entries),
-        driver: query.driver,
-        family: query.family,
-        includeDirs: found.includeDirs,
-        targetTriple: found.targetTriple,
-        path: found.path,
-      },
-      files: [...gathering.files.values()],
-      asked,
-      versions: asked.map((folder) => folder.version),
+      entries,
+      digest: digestOfEntries(entries),
+      driver: query.driver,
+      family: query.family,
+      includeDirs: found.includeDirs,
+      targetTriple: found.targetTriple,
+      path: found.path,
+      facts: factsOf(gathering.files.values(), trail.asked),
     };
-  }
-
-  function holds({ files, asked, versions }: Kept, look: Look): boolean {
-    for (const folder of asked) look.refresh(folder);
-    return (
-      asked.every((folder, i) => folder.version === versions[i]) &&
-      files.every((node) => look.unchanged(node))
-    );
   }
 
   return {
@@ -160,7 +141,7 @@ export function createToolchains(
       const key = keyOf(query);
       const before = kept.get(key);
       const known = await before?.catch(() => undefined);
-      if (known !== undefined && holds(known, query.look ?? view.look())) return known.toolchain;
+      if (known !== undefined && factsHold(known.facts, query.look ?? view.look())) return known;
       // Somebody else may have asked anew while this one waited. The answer is shared, so it is
       // not this caller's to cancel.
       const now = kept.get(key);
@@ -168,7 +149,7 @@ export function createToolchains(
       const gathered = shared ?? gather(query, new AbortController().signal);
       kept.set(key, gathered);
       try {
-        return (await gathered).toolchain;
+        return await gathered;
       } catch (error) {
         if (kept.get(key) === gathered) kept.delete(key);
         throw error;

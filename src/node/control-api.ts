@@ -7,7 +7,7 @@
  * This file knows the shapes and their bounds, not the socket.
  */
 import { type FailureCode, isMeshError, MeshError } from "../base/errors.ts";
-import type { MeshEvent } from "../base/events.ts";
+import type { MeshEvent, Phases } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import {
   absolutePath,
@@ -343,6 +343,7 @@ const fields: { readonly [E in EventName]: Fields<E> } = {
     peer: somePeer,
     exitCode: whole(Number.MIN_SAFE_INTEGER),
     wallMs: number,
+    phases: object<Phases>({ queueMs: number, fetchMs: number, runMs: number, returnMs: number }),
   },
   "task-fallback": { ...inBuild, label: words, reason: words },
   "task-cancelled": inBuild,

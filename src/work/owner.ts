@@ -11,7 +11,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
-import type { Emit } from "../base/events.ts";
+import type { Emit, Phases } from "../base/events.ts";
 import { asTaskId, type PeerId, type TaskId } from "../base/ids.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { Clock } from "../host/host.ts";
@@ -204,7 +204,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       // It compiles here: then the peer that said it does not has something wrong with it.
       if (exitCode === 0 && entry.accuser !== undefined) standing.failed(entry.accuser);
       if (apply(entry, { type: "finished-here" }).state.at === "done") {
-        finished(entry, { source: "here", exitCode, wallMs, fallback }, undefined);
+        const queueMs = startedMs - entry.submittedMs;
+        const phases = { queueMs, fetchMs: 0, runMs: wallMs, returnMs: 0 };
+        finished(entry, { source: "here", exitCode, wallMs, fallback, phases }, undefined);
       } else {
         // Its process was faster than the one that cancelled it; whoever did is told all the same.
         entry.fail(entry.cancelled.signal.reason);
@@ -304,7 +306,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     if (!isDone) return;
     standing.delivered(peer);
     const wallMs = clock.nowMs() - entry.submittedMs;
-    finished(entry, { source: "there", peer, exitCode: 0, wallMs }, peer);
+    const phases = phasesOf(done, wallMs);
+    const { record } = done;
+    finished(entry, { source: "there", peer, exitCode: 0, wallMs, phases, record }, peer);
   }
 
   /** Applies an event; a task that comes back from a thief is queued again. */
@@ -376,8 +380,16 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   function finished(entry: Entry, outcome: Outcome, peer: PeerId | undefined): void {
     const { task, id } = entry;
     const { build, label } = task;
-    const { source, exitCode, wallMs } = outcome;
-    emit({ event: "task-done", task: id, build, label, source, peer, exitCode, wallMs });
+    const { source, exitCode, wallMs, phases } = outcome;
+    emit({ event: "task-done", task: id, build, label, source, peer, exitCode, wallMs, phases });
     entry.settle(outcome);
   }
+}
+
+/** The thief's clock measures its own phases; what is left over is the way there and back. */
+function phasesOf({ timings }: TaskDone, wallMs: number): Phases {
+  const { queueMs = 0, fetchMs = 0, runMs = 0, storeMs = 0 } = timings ?? {};
+  const waitedMs = Math.min(queueMs, wallMs);
+  const returnMs = Math.max(0, wallMs - waitedMs - fetchMs - runMs - storeMs) + storeMs;
+  return { queueMs: waitedMs, fetchMs, runMs, returnMs };
 }

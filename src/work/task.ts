@@ -3,6 +3,7 @@
  */
 
 import type { ActionOutcome, EncodedAction, Progress } from "../action/action.ts";
+import type { Phases } from "../base/events.ts";
 import type { PeerId } from "../base/ids.ts";
 
 export interface Task {
@@ -36,12 +37,16 @@ export type Outcome =
       readonly exitCode: number;
       readonly wallMs: number;
       readonly fallback: string | undefined;
+      readonly phases: Phases;
     }
   | {
       readonly source: "there";
       readonly peer: PeerId;
       readonly exitCode: 0;
       readonly wallMs: number;
+      readonly phases: Phases;
+      /** The thief's signed record of this result, as it came; empty when it sent none. */
+      readonly record: Uint8Array;
     };
 
 export interface Owner {
