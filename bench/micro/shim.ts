@@ -43,6 +43,8 @@ const roundsDefault = 30;
 const callsPerRound = 10;
 const wallMaxMs = 2;
 const cpuMaxMs = 1;
+/** What a run in place costs more when the node wants to know its output. */
+const captureMaxMs = 0.1;
 const program = "/bin/true";
 
 export const shim: Bench = {
@@ -58,6 +60,10 @@ export const shim: Bench = {
       cpu.push(rowOf(`${name}, CPU`, "ms", cpuMs, cpu[0]));
     }
     const answered = cases.find(({ name }) => name === answeredCase) ?? first;
+    const medianIn = (wanted: string, what: "wallMs" | "cpuMs"): number =>
+      medianOf(cases.find(({ name }) => name === wanted)?.[what] ?? []);
+    const captureCost = (what: "wallMs" | "cpuMs"): number =>
+      medianIn(capturedCase, what) - medianIn(runCase, what);
     return {
       rows: [...wall, ...cpu],
       checks: [
@@ -71,6 +77,18 @@ export const shim: Bench = {
           "CPU time of an invocation that the node answers",
           medianOf(answered?.cpuMs ?? []),
           cpuMaxMs,
+          "ms",
+        ),
+        atMost(
+          "wall time that capturing adds to a run in place",
+          captureCost("wallMs"),
+          captureMaxMs,
+          "ms",
+        ),
+        atMost(
+          "CPU time that capturing adds to a run in place",
+          captureCost("cpuMs"),
+          captureMaxMs,
           "ms",
         ),
       ],
@@ -87,6 +105,9 @@ export interface ShimCase {
 
 /** The case of a compile that a peer or a cache took over. */
 export const answeredCase = "C shim, answered by the node";
+
+const runCase = `C shim, told to run ${program}`;
+const capturedCase = `${runCase} and to tell its output`;
 
 /** All cases interleaved; the first one is the least that starting any program costs. */
 export async function measureShim(
@@ -105,7 +126,7 @@ export async function measureShim(
     const timer = join(folder, "timer");
     const made = spawnSync("cc", ["-O2", "-o", timer, join(folder, "timer.c")]);
     if (made.status !== 0 || built.kind !== "c") throw new Error("this benchmark needs a cc");
-    const servers = await startServers(join(folder, "answer.sock"), join(folder, "run.sock"));
+    const servers = await startServers((name) => join(folder, `${name}.sock`));
     try {
       const calls = callsOf(built.program, bare.program, servers);
       for (let round = 0; round < rounds; round += 1) {
@@ -127,6 +148,8 @@ interface Servers {
   readonly answering: string;
   /** Tells every shim to run the compiler itself. */
   readonly running: string;
+  /** As `running`, and wants to know the output. */
+  readonly capturing: string;
   stop(): void;
 }
 
@@ -139,7 +162,7 @@ interface Call extends ShimCase {
 function callsOf(
   cShim: string,
   nodeShim: string,
-  { answering, running }: Servers,
+  { answering, running, capturing }: Servers,
 ): readonly Call[] {
   const args = [program, "-O2", "-Wall", "-Iinclude", "-c", "src/file.cc", "-o", "file.o"];
   const call = (name: string, times: number, argv: readonly string[], socket?: string): Call => {
@@ -149,7 +172,8 @@ function callsOf(
     call(program, callsPerRound, [program]),
     call("C shim, no node", callsPerRound, [cShim, ...args]),
     call(answeredCase, callsPerRound, [cShim, ...args], answering),
-    call(`C shim, told to run ${program}`, callsPerRound, [cShim, ...args], running),
+    call(runCase, callsPerRound, [cShim, ...args], running),
+    call(capturedCase, callsPerRound, [cShim, ...args], capturing),
     call("node -e 0", 1, [process.execPath, "-e", "0"]),
     call("Node shim, answered by the node", 1, [nodeShim, ...args], answering),
   ];
@@ -167,7 +191,10 @@ function measure(timer: string, { name, argv, socket, times, wallMs, cpuMs }: Ca
 }
 
 /** In a process of its own: this one is blocked while it measures. */
-async function startServers(answering: string, running: string): Promise<Servers> {
+async function startServers(socketPath: (name: string) => string): Promise<Servers> {
+  const answering = socketPath("answer");
+  const running = socketPath("run");
+  const capturing = socketPath("capture");
   const modules = new URL("../../src/", import.meta.url).href;
   const code = `
     const { createClock } = await import("${modules}host/clock.ts");
@@ -179,11 +206,15 @@ async function startServers(answering: string, running: string): Promise<Servers
       { disk: createDisk(), clock: createClock(), onInvocation, onTrouble: console.error },
       { socketPath }, never);
     await serve(${JSON.stringify(answering)}, (_, link) => link.exit(0, nothing, nothing));
-    await serve(${JSON.stringify(running)}, async (_, link) => void (await link.run([], never)));
+    await serve(${JSON.stringify(running)}, async (_, link) => void (await link.run([], false, never)));
+    await serve(${JSON.stringify(capturing)}, async (_, link) => {
+      await link.run([], true, never);
+      link.release();
+    });
     console.log("listening");`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", code], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await new Promise((resolve) => child.stdout.once("data", resolve));
-  return { answering, running, stop: () => void child.kill("SIGKILL") };
+  return { answering, running, capturing, stop: () => void child.kill("SIGKILL") };
 }

@@ -5,6 +5,7 @@
  * one of them is wrong. Violations are collected rather than thrown: the first one is the cause,
  * those behind it often say how.
  */
+import { digestOf } from "../../src/base/digest.ts";
 import type { MeshEvent } from "../../src/base/events.ts";
 import type { PeerId, TaskId } from "../../src/base/ids.ts";
 import { nodeDefaults } from "../../src/node/node.ts";
@@ -185,6 +186,9 @@ export function createCheckers(
     onWrongBytes(job, peer) {
       say("no wrong artifact", job.node, `${peer} gave wrong bytes for ${job.label}`);
     },
+    onWrongResult(job, signer) {
+      say("no wrong result", job.node, `${signer} signed a wrong one of ${job.label}`);
+    },
   };
 
   /** Nobody waits for a thief that is dead or stopped, unless the owner itself was. */
@@ -237,6 +241,15 @@ export function createCheckers(
     if (pinned > 0) say("no leaked pins", node, `${pinned} blobs still pinned`);
   }
 
+  /** Also what nobody has asked for again is byte for byte what the action gives. */
+  function resultOf(node: SimNode, { action, expected, label }: Job): void {
+    const known = node.results.find(action);
+    const [output, ...more] = known?.outcome.outputs ?? [];
+    if (known === undefined) return;
+    if (output?.digest !== digestOf(expected) || more.length > 0)
+      say("no wrong result", node, `it knows a wrong one of ${label}, signed by ${known.signer}`);
+  }
+
   return {
     watcher,
     violations,
@@ -257,7 +270,10 @@ export function createCheckers(
         if (job.outcome?.source === "there" && job.commits !== 1)
           say("one commit", job.node, `${job.label} is done there with ${job.commits} commits`);
       }
-      for (const node of alive) restOf(node);
+      for (const node of alive) {
+        restOf(node);
+        for (const job of jobs) resultOf(node, job);
+      }
     },
     awake() {
       // Tasks that nobody has touched yet: others may be barred from those that look idle.

@@ -21,6 +21,8 @@ export const faultKinds = [
   "disk-full",
   "bit-flips",
   "corrupt-blob",
+  "corrupt-log",
+  "liar",
   "wall-clock",
 ] as const;
 
@@ -182,6 +184,20 @@ export function createTorment(
     "disk-full": () => spoil((name) => faults.setDiskCapacity(name, random.below(20_000))),
     "bit-flips": () => spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1))),
     "corrupt-blob": () => spoil((name) => corruptBlob(mesh, name, pick(random, digests()))),
+    "corrupt-log"() {
+      const name = anyone();
+      const path = "/data/results/log";
+      const { disk } = simulation.host(name);
+      if ((disk.statNow(path)?.sizeBytes ?? 0) === 0) return false;
+      const flips = 1 + random.below(4);
+      for (let flip = 0; flip < flips; flip++) faults.corruptFile(name, path);
+      return true;
+    },
+    liar() {
+      const name = anyone();
+      mesh.liars.add(name);
+      return true;
+    },
     "wall-clock"() {
       faults.stepWallClock(anyone(), random.between(-3_600_000, 3_600_000));
       return true;
@@ -212,6 +228,7 @@ export function createTorment(
         faults.setDiskCapacity(name, 2 ** 40);
         faults.setReadFlipChance(name, 0);
       }
+      mesh.liars.clear();
       for (const name of slow) faults.setSlowness(name, 1);
       for (const [index, left] of names.entries())
         for (const right of names.slice(index + 1))

@@ -5,6 +5,8 @@
  * It knows how a host's life begins and ends. What the nodes work on is `workload.ts`.
  */
 import type { Execute } from "../../src/action/action.ts";
+import { meshTagOf } from "../../src/action/record.ts";
+import { openRecords, recordsDefaults } from "../../src/action/records.ts";
 import { utf8 } from "../../src/base/bytes.ts";
 import { digestOf } from "../../src/base/digest.ts";
 import { createEvents, type MeshEvent } from "../../src/base/events.ts";
@@ -14,12 +16,14 @@ import type { Host } from "../../src/host/host.ts";
 import { createNode, type MeshNode, nodeDefaults } from "../../src/node/node.ts";
 import { createMembership } from "../../src/peer/membership.ts";
 import type { SimCommands } from "../../src/sim/processes.ts";
+import { createSimSigning } from "../../src/sim/signing.ts";
 import {
   createSimulation,
   type Simulation,
   type SimulationOptions,
 } from "../../src/sim/simulation.ts";
 import { peerIdOf } from "../../src/sim/station.ts";
+import { createLies } from "./liar.ts";
 import { createToolRun, durationMsOf, toolBytes, toolPath } from "./tool.ts";
 
 /** One life of one host, with a node on it. */
@@ -33,6 +37,8 @@ export interface MeshOptions {
   readonly nodes: number;
   /** Slots of the host with this index. Default 2. */
   readonly slots?: (index: number) => number;
+  /** How the host with this index runs foreign commands. Default "bwrap". */
+  readonly sandbox?: (index: number) => "bwrap" | "none";
   /** Stands around the executor of a host: for peers that are not what they should be. */
   readonly around?: (execute: Execute, name: string) => Execute;
   readonly simulation?: Partial<SimulationOptions>;
@@ -49,6 +55,8 @@ export interface SimMesh {
   /** @throws RangeError when that host has no living node. */
   node(name: string): SimNode;
   find(name: string): SimNode | undefined;
+  /** Hosts that answer whoever looks for a result with lies. */
+  readonly liars: Set<string>;
   onEvent(listener: (node: SimNode, event: MeshEvent) => void): void;
   /** Runs until every living node is connected to every other. */
   assembled(limitMs: number): Promise<void>;
@@ -74,6 +82,8 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
   const listeners: ((node: SimNode, event: MeshEvent) => void)[] = [];
   const living = new Map<string, SimNode>();
   const lives = new Map<string, number>();
+  const liars = new Set<string>();
+  const lies = createLies(simulation.random.fork("lies"));
 
   async function start(name: string, host: Host): Promise<SimNode> {
     const life = (lives.get(name) ?? 0) + 1;
@@ -86,11 +96,16 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
       simulation.record(`event.${event.event}`, name);
       if (started.node !== undefined) for (const hear of listeners) hear(started.node, event);
     });
-    const { slots = () => 2 } = options;
+    const { slots = () => 2, sandbox = () => "bwrap" } = options;
+    const index = names.indexOf(name);
     const node: SimNode = {
       ...createNode(
-        { host, ...parts },
-        { ...nodeDefaults, bootstrap: [], own: describe(name, slots(names.indexOf(name))) },
+        { host: { ...host, network: lies.around(host.network, () => liars.has(name)) }, ...parts },
+        {
+          ...nodeDefaults,
+          bootstrap: [],
+          own: { ...describe(name, slots(index)), sandbox: sandbox(index) },
+        },
       ),
       name,
       life,
@@ -114,6 +129,7 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
   return {
     simulation,
     names,
+    liars,
     nodes: () => names.flatMap((name) => living.get(name) ?? []),
     node(name) {
       const node = living.get(name);
@@ -159,10 +175,17 @@ async function startParts(
     { directory: dataDir, quotaBytes, sync: "never" },
     new AbortController().signal,
   );
+  const keys = { signing: createSimSigning(host.network.self), tag: meshTagOf(meshKey) };
+  const records = await openRecords(
+    { keys, disk, clock, emit: events.emit },
+    { ...recordsDefaults, directory: `${dataDir}/results` },
+    new AbortController().signal,
+  );
   return {
     events,
     membership,
     store,
+    records,
     execute: around(createToolRun({ store, processes: host.processes }), name),
     ingestTwins: (
       inputs: Parameters<typeof ingestTwins>[1],

@@ -7,9 +7,18 @@
 import { parseArgs } from "node:util";
 import { runSeed, type Verdict } from "./scenario.ts";
 
-function describe({ seed, violations, virtualMs, events, jobs, stolen, fired }: Verdict): string {
+function describe({
+  seed,
+  violations,
+  virtualMs,
+  events,
+  jobs,
+  stolen,
+  known,
+  fired,
+}: Verdict): string {
   const faults = [...fired].map(([kind, count]) => `${kind} ${count}`).join(", ") || "no faults";
-  const span = `${(virtualMs / 1000).toFixed(1)} s, ${events} events, ${jobs} tasks, ${stolen} stolen`;
+  const span = `${(virtualMs / 1000).toFixed(1)} s, ${events} events, ${jobs} tasks, ${stolen} stolen, ${known} known`;
   return [`seed ${seed}: ${span}; ${faults}`, ...violations.map((line) => `  ${line}`)].join("\n");
 }
 
@@ -32,10 +41,12 @@ async function runMany(from: number, count: number): Promise<void> {
   let failed = 0;
   let virtualMs = 0;
   let events = 0;
+  let known = 0;
   for (let seed = from; seed < from + count; seed++) {
     const verdict = await runSeed(seed);
     virtualMs += verdict.virtualMs;
     events += verdict.events;
+    known += verdict.known;
     for (const [kind, times] of verdict.fired) fired.set(kind, (fired.get(kind) ?? 0) + times);
     if (verdict.violations.length === 0) continue;
     failed += 1;
@@ -43,7 +54,7 @@ async function runMany(from: number, count: number): Promise<void> {
   }
   const wallMs = performance.now() - startedMs;
   const faults = [...fired].map(([kind, times]) => `${kind} ${times}`).join(", ");
-  process.stdout.write(`faults: ${faults}\n`);
+  process.stdout.write(`faults: ${faults}; ${known} tasks were known\n`);
   process.stdout.write(
     `${(virtualMs / 1000).toFixed(0)} s in ${(wallMs / 1000).toFixed(1)} s, ${(virtualMs / wallMs).toFixed(0)} times as fast; ` +
       `${((events / wallMs) * 1000).toFixed(0)} events/s\n`,

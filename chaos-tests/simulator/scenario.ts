@@ -9,7 +9,7 @@ import { createCheckers } from "./checkers.ts";
 import { createTorment, type FaultKind, type Torment } from "./faults.ts";
 import { createMesh, type SimMesh } from "./mesh.ts";
 import { toolBytes } from "./tool.ts";
-import { createWorkload, type Job, type Workload } from "./workload.ts";
+import { createWorkload, type Job, type Order, type Workload } from "./workload.ts";
 
 export interface Verdict {
   readonly seed: number;
@@ -20,6 +20,8 @@ export interface Verdict {
   readonly events: number;
   readonly jobs: number;
   readonly stolen: number;
+  /** Tasks for which a known result was put in place. */
+  readonly known: number;
   readonly fired: ReadonlyMap<FaultKind, number>;
 }
 
@@ -79,6 +81,7 @@ export async function runSeed(seed: number): Promise<Verdict> {
     events: mesh?.simulation.eventCount() ?? 0,
     jobs: jobs.length,
     stolen: jobs.filter(({ outcome }) => outcome?.source === "there").length,
+    known: jobs.filter(({ outcome }) => outcome?.source === "known").length,
     fired,
   };
 }
@@ -163,18 +166,24 @@ function createSubmitter(
   workload: Workload,
 ): (count: number) => void {
   const random = mesh.simulation.random.fork("workload");
+  /** What was ordered before, to be ordered again: by then its result may be known. */
+  const orders: Order[] = [];
   return (count) => {
     const nodes = owners.flatMap((name) => mesh.find(name) ?? []);
     for (let index = 0; index < count; index++) {
       const node = nodes[random.below(nodes.length)];
       if (node === undefined) return;
-      workload.submit(node, {
+      const again = random.chance(0.35) ? orders[random.below(orders.length)] : undefined;
+      const order = again ?? {
         durationMs: Math.ceil(random.between(1, longestMs)),
         exitCode: random.chance(0.1) ? 1 + random.below(3) : 0,
         outputBytes: random.chance(0.1) ? 700_000 : random.below(40_000),
         inputBytes: 12 + random.below(random.chance(0.1) ? 300_000 : 3000),
         stealable: random.chance(0.9),
-      });
+        unit: `unit-${orders.length}`,
+      };
+      if (again === undefined) orders.push(order);
+      workload.submit(node, order);
     }
     const open = workload.open();
     if (random.chance(0.15)) open[random.below(open.length)]?.cancel(new Error("not wanted"));

@@ -29,6 +29,8 @@ test("every kind of fault has struck, and work was stolen all the same", () => {
   const stolen = verdicts.reduce((sum, verdict) => sum + verdict.stolen, 0);
   const jobs = verdicts.reduce((sum, verdict) => sum + verdict.jobs, 0);
   expect(stolen).toBeGreaterThan(jobs / 5);
+  const known = verdicts.reduce((sum, verdict) => sum + verdict.known, 0);
+  expect(known).toBeGreaterThan(jobs / 20);
 });
 
 test("one seed gives one trace, another seed another", async () => {

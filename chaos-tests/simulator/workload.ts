@@ -4,11 +4,11 @@
  * A task can be run here (the tool on the owner's own host) or be put in place after a peer ran it
  * (fetch, compare with what the inputs determine, write). It knows nothing about faults.
  */
-import type { ActionOutcome } from "../../src/action/action.ts";
+import { type ActionOutcome, blobsOf } from "../../src/action/action.ts";
 import { encodeAction } from "../../src/action/encode.ts";
 import { utf8 } from "../../src/base/bytes.ts";
-import { digestOf } from "../../src/base/digest.ts";
-import { messageOf } from "../../src/base/errors.ts";
+import { type Digest, digestOf, emptyDigest } from "../../src/base/digest.ts";
+import { isMeshError, MeshError, messageOf } from "../../src/base/errors.ts";
 import type { PeerId } from "../../src/base/ids.ts";
 import type { Outcome, Task } from "../../src/work/task.ts";
 import type { SimNode } from "./mesh.ts";
@@ -26,6 +26,18 @@ export interface Order {
   readonly folders?: number;
   /** False: only its owner may run it. */
   readonly stealable?: boolean;
+  /**
+   * Tasks of one unit are the same action; all else of their orders must be equal. By default
+   * every task is a unit of its own.
+   */
+  readonly unit?: string;
+  /** False: its owner does not look for a known result. */
+  readonly lookUp?: boolean;
+  /** See `Task`. */
+  readonly fresh?: boolean;
+  readonly forget?: boolean;
+  /** Its owner takes no peer's answer. */
+  readonly refuse?: boolean;
   /** Tasks of one name are expected to take as long as the last of it did. Default: all differ. */
   readonly label?: string;
 }
@@ -37,9 +49,10 @@ export interface Job {
   readonly order: Order;
   /** What its output must be. */
   readonly expected: Uint8Array;
-  /** Settles as `submit` does. */
-  readonly settled: Promise<Outcome>;
-  outcome: Outcome | undefined;
+  readonly action: Digest;
+  /** Settles as `submit` does, or when a known result is in place. */
+  readonly settled: Promise<End>;
+  outcome: End | undefined;
   /** Why `submit` rejected. */
   failure: unknown;
   runsHere: number;
@@ -49,6 +62,14 @@ export interface Job {
   readonly cancel: (reason: unknown) => void;
 }
 
+/** How a task ended. */
+export type End = Outcome | KnownEnd;
+
+interface KnownEnd {
+  readonly source: "known";
+  readonly exitCode: 0;
+}
+
 /** Hears what the door does before it does it. */
 export interface Watcher {
   onCommit(job: Job, peer: PeerId): void;
@@ -56,6 +77,8 @@ export interface Watcher {
   onRunHere(job: Job): void;
   /** The bytes of a peer are not what the inputs determine. */
   onWrongBytes(job: Job, peer: PeerId): void;
+  /** A known result is not what the inputs determine. */
+  onWrongResult(job: Job, signer: PeerId): void;
 }
 
 export interface Workload {
@@ -72,6 +95,9 @@ const nobody: Watcher = {
   onWrongBytes(job, peer) {
     throw new Error(`${peer} gave wrong bytes for ${job.label}`);
   },
+  onWrongResult(job, signer) {
+    throw new Error(`${signer} signed a wrong result of ${job.label}`);
+  },
 };
 
 export function createWorkload(
@@ -83,8 +109,9 @@ export function createWorkload(
     jobs,
     open: () => jobs.filter((job) => alive(job.node) && !isSettled(job)),
     submit(node, order) {
-      const label = order.label ?? `${node.name}.${node.life}-${jobs.length}`;
-      const job = begin(node, label, order, watcher);
+      const unit = `${node.name}.${node.life}-${jobs.length}`;
+      const { label = unit } = order;
+      const job = begin(node, label, { unit, ...order }, watcher);
       jobs.push(job);
       return job;
     },
@@ -97,13 +124,14 @@ export function isSettled({ outcome, failure }: Job): boolean {
 
 function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Job {
   const { exitCode = 0, outputBytes = 500, inputBytes = 200, folders = 0, durationMs } = order;
-  const argv = argvOf({ label, durationMs, exitCode, outputBytes });
-  const source = utf8(`source of ${label};`.repeat(Math.ceil(inputBytes / 12))).subarray(
+  const { unit = label } = order;
+  const argv = argvOf({ label: unit, durationMs, exitCode, outputBytes });
+  const source = utf8(`source of ${unit};`.repeat(Math.ceil(inputBytes / 12))).subarray(
     0,
     inputBytes,
   );
-  const sourcePath = `/work/${label}.c`;
-  const outputPath = `/work/${label}.o`;
+  const sourcePath = `/work/${unit}.c`;
+  const outputPath = `/work/${unit}.o`;
   const action = encodeAction({
     argv,
     env: {},
@@ -120,7 +148,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     platform: { platform: "linux/x86_64" },
     timeoutMs: 600_000,
   });
-  const { host, store, exchange, owner } = node;
+  const { host, store, exchange, owner, results } = node;
   const cancelled = new AbortController();
   // In order of their paths, as the tool reads them.
   const expected = outputOf(argv, [toolBytes, source]);
@@ -129,22 +157,62 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     await host.disk.writeAtomic(outputPath, bytes, { mode: 0o644, sync: false });
   }
 
+  /** What was copied into the store while nobody could change it. */
+  async function keepOwn(runMs: number): Promise<void> {
+    const digest = await store.put(expected);
+    const outputs = [{ path: outputPath, digest, executable: false }];
+    results.keep(
+      action.digest,
+      { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest },
+      runMs,
+    );
+  }
+
+  /** False: nothing is known, or it is of no use. */
+  async function useKnown(): Promise<boolean> {
+    const { signal } = cancelled;
+    const known = results.find(action.digest) ?? (await results.findInMesh(action.digest, signal));
+    if (known === undefined) return false;
+    const pin = store.pin(blobsOf(known.outcome));
+    try {
+      await exchange.fetch(blobsOf(known.outcome), known.providers, signal);
+      const [output] = known.outcome.outputs;
+      const bytes = output && (await store.read(output.digest));
+      if (output?.path !== outputPath || !bytes || Buffer.compare(bytes, expected) !== 0)
+        watcher.onWrongResult(job, known.signer);
+      else await place(bytes);
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isMeshError(error)) throw error;
+      results.refuse(action.digest, error.code);
+      return false;
+    } finally {
+      pin.release();
+    }
+  }
+
   const task: Task = {
     build: `build-${node.name}`,
     kind: "c",
     label,
     action: order.stealable === false ? undefined : action,
     whyHere: order.stealable === false ? "it may not leave" : undefined,
+    fresh: order.fresh === true,
+    forget: order.forget === true,
     async runHere(signal) {
       job.runsHere += 1;
       watcher.onRunHere(job);
       const run = { argv, env: {}, cwd: "/work", timeoutMs: 600_000, outputMaxBytes: 1e6 };
+      const startMs = host.clock.nowMs();
       await host.processes.run(run, signal);
       if (exitCode === 0) await place(expected);
+      if (exitCode === 0) await keepOwn(host.clock.nowMs() - startMs).catch(ifPlanned);
       return exitCode;
     },
     async commit(outcome: ActionOutcome, peer: PeerId, signal: AbortSignal) {
       watcher.onCommit(job, peer);
+      if (order.refuse === true) throw new MeshError("refused", "it is not what was asked for");
       const [output] = outcome.outputs;
       if (output === undefined) throw new Error(`${label}: ${peer} gave no output`);
       await exchange.fetch([output.digest], [peer], signal);
@@ -153,16 +221,22 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
       await place(bytes);
       signal.throwIfAborted();
       job.commits += 1;
+      answered = outcome;
       watcher.onCommitted(job, peer);
     },
   };
+  let answered: ActionOutcome | undefined;
 
-  async function submit(): Promise<Outcome> {
+  async function submit(): Promise<End> {
     await host.disk.makeDirectory("/work");
     await host.disk.writeAtomic(sourcePath, source, { mode: 0o644, sync: false });
     store.adopt(digestOf(source), sourcePath);
     store.adopt(digestOf(toolBytes), toolPath);
-    return owner.submit(task, cancelled.signal);
+    if (order.lookUp !== false && (await useKnown())) return { source: "known", exitCode: 0 };
+    const outcome = await owner.submit(task, cancelled.signal);
+    if (outcome.source === "there" && answered !== undefined && outcome.record.byteLength > 0)
+      results.accept(outcome.record, { action: action.digest, outcome: answered });
+    return outcome;
   }
 
   const job: Job = {
@@ -170,6 +244,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     label,
     order,
     expected,
+    action: action.digest,
     settled: Promise.resolve().then(submit),
     outcome: undefined,
     failure: undefined,
@@ -190,4 +265,9 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     },
   );
   return job;
+}
+
+/** What a disk or a store may fail with; a result is then not remembered. */
+function ifPlanned(error: unknown): void {
+  if (!isMeshError(error)) throw error;
 }

@@ -42,6 +42,11 @@ export interface ActionOutcome {
   readonly stderr: Digest;
 }
 
+/** Every blob an outcome names: what has to be had before it is of use. */
+export function blobsOf({ outputs, stdout, stderr }: ActionOutcome): readonly Digest[] {
+  return [stdout, stderr, ...outputs.map(({ digest }) => digest)];
+}
+
 /** One file an action wrote, by its absolute path. */
 export interface OutputBlob {
   readonly path: string;

@@ -1,7 +1,14 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { utf8 } from "../base/bytes.ts";
 import { digestOf } from "../base/digest.ts";
-import type { TreeEntry } from "../blob/tree.ts";
+import { encodeTree, type TreeEntry } from "../blob/tree.ts";
+import {
+  ActionSchema,
+  CommandSchema,
+} from "../wire/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
+import { digestToProto } from "../wire/messages.ts";
 import type { ActionSpec } from "./action.ts";
 import { decodeAction, encodeAction } from "./encode.ts";
 
@@ -69,3 +76,57 @@ test.each(["relative", "/a/../b", "/a//b", "/a/", "/a\0b"])(
     expect(() => decode(encodeAction({ ...spec, outputPaths: [path] }))).toThrow(/path/);
   },
 );
+
+test("the bytes are those of the generated codec", () => {
+  const text = fc
+    .string({ unit: "grapheme", maxLength: 200 })
+    .filter((some) => some.isWellFormed());
+  const pairs = fc.dictionary(text, text, { maxKeys: 6 });
+  fc.assert(
+    fc.property(
+      fc.record({
+        argv: fc.array(text, { minLength: 1 }),
+        env: pairs,
+        cwd: text.map((name) => `/${name}`),
+        outputPaths: fc.array(text),
+        platform: pairs,
+        timeoutMs: fc.nat(10_000_000),
+      }),
+      (parts) => {
+        const whole = { ...spec, ...parts };
+        const { actionBytes, commandBytes } = encodeAction(whole);
+        const expected = encodeWithCodec(whole);
+        expect(Buffer.from(commandBytes).equals(expected.commandBytes)).toBe(true);
+        expect(Buffer.from(actionBytes).equals(expected.actionBytes)).toBe(true);
+      },
+    ),
+  );
+});
+
+/** The same canonical form, from the message types. */
+function encodeWithCodec(whole: ActionSpec): {
+  commandBytes: Uint8Array;
+  actionBytes: Uint8Array;
+} {
+  const pairsOf = (pairs: Readonly<Record<string, string>>) =>
+    Object.keys(pairs)
+      .sort()
+      .map((name) => ({ name, value: pairs[name] ?? "" }));
+  const platform = { properties: pairsOf(whole.platform) };
+  const command = create(CommandSchema, {
+    arguments: [...whole.argv],
+    environmentVariables: pairsOf(whole.env),
+    workingDirectory: whole.cwd.slice(1),
+    outputPaths: [...new Set(whole.outputPaths)].sort(),
+    platform,
+  });
+  const commandBytes = toBinary(CommandSchema, command);
+  const { timeoutMs } = whole;
+  const action = create(ActionSchema, {
+    commandDigest: digestToProto(digestOf(commandBytes)),
+    inputRootDigest: digestToProto(encodeTree(whole.inputs).root),
+    timeout: { seconds: BigInt(Math.floor(timeoutMs / 1000)), nanos: (timeoutMs % 1000) * 1e6 },
+    platform,
+  });
+  return { commandBytes, actionBytes: toBinary(ActionSchema, action) };
+}

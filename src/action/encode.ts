@@ -2,10 +2,9 @@
  * Actions as bytes: the canonical Action and Command messages of the Remote Execution API v2, and
  * the way back with every digest checked.
  *
- * Canonical means: fields in number order (what the codec writes), lists sorted as the `.proto`
+ * Canonical means: fields in number order, lists sorted as the `.proto`
  * says, paths relative to the input root `/`.
  */
-import { create } from "@bufbuild/protobuf";
 import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import { decodeTree, encodeTree } from "../blob/tree.ts";
@@ -15,38 +14,27 @@ import {
   type Command,
   CommandSchema,
 } from "../wire/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
-import { decodeMessage, digestFromProto, digestToProto, encodeMessage } from "../wire/messages.ts";
+import { decodeMessage, digestFromProto } from "../wire/messages.ts";
 import type { ActionSpec, EncodedAction } from "./action.ts";
+import { writeAction, writeCommand } from "./action-bytes.ts";
 
-/** Encodes an action. Code "malformed" when two inputs claim one path. */
+/** Encodes an action; its tree when it is first asked for. Code "malformed" when two inputs claim one path. */
 export function encodeAction(spec: ActionSpec): EncodedAction {
-  const { root, tree, treeBytes } = encodeTree(spec.inputs);
-  const platform = { properties: sortedPairs(spec.platform) };
-  const commandBytes = encodeMessage(
-    CommandSchema,
-    create(CommandSchema, {
-      arguments: [...spec.argv],
-      environmentVariables: sortedPairs(spec.env),
-      workingDirectory: spec.cwd.slice(1),
-      // The specification has them relative to the working directory. Ours may lie anywhere in
-      // the root, so they stay absolute, which no relative path can be mistaken for.
-      outputPaths: [...new Set(spec.outputPaths)].sort(),
-      platform,
-    }),
-  );
-  const actionBytes = encodeMessage(
-    ActionSchema,
-    create(ActionSchema, {
-      commandDigest: digestToProto(digestOf(commandBytes)),
-      inputRootDigest: digestToProto(root),
-      timeout: {
-        seconds: BigInt(Math.floor(spec.timeoutMs / 1000)),
-        nanos: (spec.timeoutMs % 1000) * 1e6,
-      },
-      platform,
-    }),
-  );
-  return { digest: digestOf(actionBytes), actionBytes, commandBytes, tree, treeBytes, spec };
+  const inputs = encodeTree(spec.inputs);
+  const commandBytes = writeCommand(spec);
+  const actionBytes = writeAction(digestOf(commandBytes), inputs.root, spec);
+  return {
+    digest: digestOf(actionBytes),
+    actionBytes,
+    commandBytes,
+    get tree() {
+      return inputs.tree;
+    },
+    get treeBytes() {
+      return inputs.treeBytes;
+    },
+    spec,
+  };
 }
 
 /**
@@ -85,12 +73,6 @@ function platformOf(action: Action, command: Command): Record<string, string> {
 function timeoutMsOf(action: Action): number {
   const { seconds, nanos } = action.timeout ?? { seconds: 0n, nanos: 0 };
   return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
-}
-
-function sortedPairs(pairs: Readonly<Record<string, string>>): { name: string; value: string }[] {
-  return Object.keys(pairs)
-    .sort()
-    .map((name) => ({ name, value: pairs[name] ?? "" }));
 }
 
 function assertNormal(path: string): void {

@@ -21,6 +21,13 @@ export interface Phases {
   readonly returnMs: number;
 }
 
+export interface OutputDifference {
+  /** An output, or "stdout", "stderr", "exit code". */
+  readonly path: string;
+  /** The first byte that differs, from 0; also when one of the two ends there or is missing. */
+  readonly atByte: number;
+}
+
 export type MeshEvent =
   | {
       readonly event: "peer-joined";
@@ -88,6 +95,15 @@ export type MeshEvent =
       readonly reason: string;
     }
   | { readonly event: "task-cancelled"; readonly task: TaskId; readonly build: string }
+  /** A task that was stolen or known already was done again here, for `--compare`. */
+  | {
+      readonly event: "task-compared";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly label: string;
+      readonly equal: boolean;
+      readonly differs: readonly OutputDifference[];
+    }
   | {
       readonly event: "foreign-started";
       readonly task: TaskId;

@@ -7,6 +7,7 @@
  */
 import { type Digest, makeDigest, sizeBytesOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
+import { fieldBytes, numberBytes, writeHead, writeNumber, writeText } from "../wire/fields.ts";
 
 /** One directory. Every list is sorted by `compareNames`, and no name stands twice. */
 export interface FolderNode {
@@ -96,16 +97,6 @@ export function writeTree(root: Uint8Array, children: readonly Uint8Array[]): Ui
   return target;
 }
 
-function numberBytes(value: number): number {
-  let count = 1;
-  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) count += 1;
-  return count;
-}
-
-function fieldBytes(innerBytes: number): number {
-  return 1 + numberBytes(innerBytes) + innerBytes;
-}
-
 function namedBytes(name: string, innerBytes: number): number {
   return fieldBytes(Buffer.byteLength(name)) + fieldBytes(innerBytes);
 }
@@ -113,27 +104,6 @@ function namedBytes(name: string, innerBytes: number): number {
 function digestBytes(digest: Digest): number {
   const sizeBytes = sizeBytesOf(digest);
   return 2 + hashTextBytes + (sizeBytes === 0 ? 0 : 1 + numberBytes(sizeBytes));
-}
-
-function writeNumber(target: Buffer, at: number, value: number): number {
-  let rest = value;
-  let next = at;
-  for (; rest >= 128; next += 1) {
-    target[next] = (rest % 128) | 128;
-    rest = Math.floor(rest / 128);
-  }
-  target[next] = rest;
-  return next + 1;
-}
-
-function writeHead(target: Buffer, at: number, field: number, innerBytes: number): number {
-  target[at] = field;
-  return writeNumber(target, at + 1, innerBytes);
-}
-
-function writeText(target: Buffer, at: number, field: number, text: string): number {
-  const start = writeHead(target, at, field, Buffer.byteLength(text));
-  return start + target.write(text, start, "utf8");
 }
 
 function writeDigest(target: Buffer, at: number, digest: Digest): number {

@@ -9,8 +9,9 @@ import {
   TreeSchema,
 } from "../wire/gen/build/bazel/remote/execution/v2/remote_execution_pb.ts";
 import { digestToProto } from "../wire/messages.ts";
-import { decodeTree, encodeTree, type TreeEntry, treeMaxDepth } from "./tree.ts";
+import { decodeTree, encodeTree, type TreeEntry } from "./tree.ts";
 import { compareNames, readFolder, writeFolder, writeTree } from "./tree-bytes.ts";
+import { treeMaxDepth } from "./tree-names.ts";
 
 const malformed = expect.objectContaining({ code: "malformed" });
 const a = digestOf(new Uint8Array([1]));

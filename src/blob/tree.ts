@@ -7,18 +7,16 @@
  * them. So equal inputs give equal bytes. Knows nothing about disks; `twin.ts` does.
  */
 import { type Digest, digestOf } from "../base/digest.ts";
-import { MeshError } from "../base/errors.ts";
+import { compareNames, type FolderNode, readFolder, readTree } from "./tree-bytes.ts";
+import { createTreeEncoder, type EncodeTree } from "./tree-encoder.ts";
 import {
-  compareNames,
-  type FileNode,
-  type FolderLink,
-  type FolderNode,
-  readFolder,
-  readTree,
-  type SymlinkNode,
-  writeFolder,
-  writeTree,
-} from "./tree-bytes.ts";
+  checkedName,
+  checkTarget,
+  malformed,
+  quote,
+  treeMaxDepth,
+  treeMaxEntries,
+} from "./tree-names.ts";
 
 /** One thing in an input root. Paths are absolute and normal: no `.`, `..`, `//` or trailing `/`. */
 export type TreeEntry =
@@ -31,105 +29,24 @@ export type TreeEntry =
   | { readonly kind: "symlink"; readonly path: string; readonly target: string }
   | { readonly kind: "directory"; readonly path: string };
 
-/** Files, symlinks and directories of one tree, counted where they appear. */
-export const treeMaxEntries: number = 200_000;
-/** Names in a path. */
-export const treeMaxDepth: number = 64;
 /** Characters of all folder paths that a Tree may unfold to: bounds the memory, not the use. */
 const treeMaxPathChars = 64 * 1024 * 1024;
-const nameMaxBytes = 255;
-const targetMaxBytes = 4096;
 
 export interface EncodedTree {
   /** Names the root Directory: the input root of an action. */
   readonly root: Digest;
   /** Names `treeBytes`. */
   readonly tree: Digest;
+  /** Made when it is first asked for. */
   readonly treeBytes: Uint8Array;
 }
-
-type Leaf = Exclude<TreeEntry, { readonly kind: "directory" }>;
-type Folder = Map<string, Leaf | Folder>;
 
 /**
  * Encodes an input root. Folders above an entry are implied; the same entry twice is one entry.
  * Codes: "malformed" when a path is not absolute and normal or two entries claim one path;
  * "limit" past `treeMaxEntries` or `treeMaxDepth`.
  */
-export function encodeTree(entries: readonly TreeEntry[]): EncodedTree {
-  const root: Folder = new Map();
-  const folders = new Map<string, Folder>([["", root]]);
-  for (const entry of entries) {
-    if (entry.kind === "directory") {
-      if (entry.path !== "/") folderAt(folders, entry.path);
-      continue;
-    }
-    const slash = entry.path.lastIndexOf("/");
-    const name = checkedName(entry.path.slice(slash + 1), entry.path);
-    if (slash < 0) throw malformed(`${quote(entry.path)} is not absolute`);
-    if (entry.kind === "symlink") checkTarget(entry);
-    const parent = folderAt(folders, entry.path.slice(0, slash));
-    const there = parent.get(name);
-    if (there === undefined) parent.set(name, entry);
-    else if (!isSame(there, entry)) throw malformed(`two things claim ${quote(entry.path)}`);
-  }
-  if (entries.length + folders.size > treeMaxEntries) {
-    throw new MeshError("limit", `an input tree has more than ${treeMaxEntries} entries`);
-  }
-  const children = new Map<Digest, Uint8Array>();
-  const rootBytes = encodeFolder(root, children);
-  const treeBytes = writeTree(rootBytes, [...children.values()]);
-  return { root: digestOf(rootBytes), tree: digestOf(treeBytes), treeBytes };
-}
-
-/** The folder of that path, made with its parents on first sight. */
-function folderAt(folders: Map<string, Folder>, path: string): Folder {
-  const known = folders.get(path);
-  if (known !== undefined) return known;
-  const slash = path.lastIndexOf("/");
-  const name = checkedName(path.slice(slash + 1), path);
-  if (slash < 0) throw malformed(`${quote(path)} is not absolute`);
-  // Counted before recursing, so that a path of a million slashes costs nothing.
-  if (path.length > treeMaxDepth && path.split("/").length - 1 >= treeMaxDepth) {
-    throw new MeshError("limit", `${quote(path)} is more than ${treeMaxDepth} folders deep`);
-  }
-  const parent = folderAt(folders, path.slice(0, slash));
-  const there = parent.get(name);
-  if (there !== undefined && !(there instanceof Map)) {
-    throw malformed(`${quote(path)} is a ${there.kind} and a folder`);
-  }
-  const folder: Folder = there ?? new Map();
-  parent.set(name, folder);
-  folders.set(path, folder);
-  return folder;
-}
-
-function isSame(there: Leaf | Folder, entry: Leaf): boolean {
-  if (there instanceof Map || there.kind !== entry.kind) return false;
-  return there.kind === "file" && entry.kind === "file"
-    ? there.digest === entry.digest && there.executable === entry.executable
-    : there.kind === "symlink" && entry.kind === "symlink" && there.target === entry.target;
-}
-
-function encodeFolder(folder: Folder, children: Map<Digest, Uint8Array>): Uint8Array {
-  const files: FileNode[] = [];
-  const folders: FolderLink[] = [];
-  const symlinks: SymlinkNode[] = [];
-  for (const name of [...folder.keys()].sort(compareNames)) {
-    const child = folder.get(name);
-    if (child instanceof Map) {
-      const bytes = encodeFolder(child, children);
-      const digest = digestOf(bytes);
-      if (!children.has(digest)) children.set(digest, bytes);
-      folders.push({ name, digest });
-    } else if (child?.kind === "file") {
-      files.push({ name, digest: child.digest, executable: child.executable });
-    } else if (child !== undefined) {
-      symlinks.push({ name, target: child.target });
-    }
-  }
-  return writeFolder({ files, folders, symlinks });
-}
+export const encodeTree: EncodeTree = createTreeEncoder();
 
 /**
  * Reads a Tree whose root must be `root`. Every directory has been hashed and is the one its parent
@@ -213,34 +130,4 @@ function checkNames({ files, folders, symlinks }: FolderNode): void {
   if (names.size !== files.length + folders.length + symlinks.length) {
     throw malformed("a name stands twice in one directory");
   }
-}
-
-function checkedName(name: string, path: string): string {
-  const bad =
-    name === "" ||
-    name === "." ||
-    name === ".." ||
-    name.includes("/") ||
-    name.includes("\0") ||
-    !name.isWellFormed() ||
-    (name.length * 3 > nameMaxBytes && Buffer.byteLength(name) > nameMaxBytes);
-  if (bad) throw malformed(`${quote(path)} is no absolute and normal path`);
-  return name;
-}
-
-function checkTarget({ target }: { readonly target: string }): void {
-  const bad =
-    target === "" ||
-    target.includes("\0") ||
-    !target.isWellFormed() ||
-    Buffer.byteLength(target) > targetMaxBytes;
-  if (bad) throw malformed(`${quote(target)} is no target of a symlink`);
-}
-
-function malformed(what: string): MeshError {
-  return new MeshError("malformed", `an input tree is malformed: ${what}`);
-}
-
-function quote(path: string): string {
-  return JSON.stringify(path.slice(0, 200));
 }

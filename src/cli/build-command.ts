@@ -18,8 +18,11 @@ export interface BuildFlags {
   readonly dataDir: string;
   readonly jobs: number | undefined;
   readonly steal: boolean;
-  readonly cache: boolean;
+  readonly cacheRead: boolean;
+  readonly cacheWrite: boolean;
+  readonly compare: boolean;
   readonly summary: string | undefined;
+  readonly trace: string | undefined;
 }
 
 export interface BuildPlace {
@@ -75,7 +78,8 @@ async function start(
   { terminal, env, cwd, terminalSignals }: BuildPlace,
 ): Promise<number> {
   const { jobs } = flags;
-  const summaryFile = summaryPath(flags.summary, cwd);
+  const summaryFile = outputPath("--summary", flags.summary, cwd);
+  const traceFile = outputPath("--trace", flags.trace, cwd);
   const keeper = createTally();
   const display = chooseDisplay(terminal, keeper.tally);
   const native = (mesh: Interception | undefined): NativeOptions => ({
@@ -92,17 +96,17 @@ async function start(
   });
   return await runBuild(
     { display, keeper, plan: (mesh) => plan(native(mesh)), terminalSignals },
-    { ...flags, dir, jobs, summaryFile, verb },
+    { ...flags, dir, jobs, summaryFile, traceFile, verb },
   );
 }
 
 /** A file that could not be written at the end had better be refused at the start. */
-function summaryPath(flag: string | undefined, cwd: string): string | undefined {
+function outputPath(name: string, flag: string | undefined, cwd: string): string | undefined {
   if (flag === undefined) return undefined;
   const path = resolve(cwd, flag);
   if (look.isDirectory(path) || !look.isDirectory(dirname(path))) {
     const why = look.isDirectory(path) ? "it is a folder" : "its folder does not exist";
-    throw new MeshError("usage", `--summary cannot write ${flag}: ${why}`);
+    throw new MeshError("usage", `${name} cannot write ${flag}: ${why}`);
   }
   return path;
 }

@@ -5,20 +5,16 @@
  * How tools are recognised and called is in detect.ts and native.ts.
  */
 import { randomUUID } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
-import { basename } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { isMeshError, messageOf } from "../base/errors.ts";
-import {
-  type BuildStarted,
-  type BuildSummary,
-  parseBuildReply,
-  parseStatusReply,
-} from "../node/control-api.ts";
+import type { BuildStarted, BuildSummary } from "../node/control-api.ts";
+import { parseBuildReply, parseStatusReply } from "../node/control-replies.ts";
 import { ask, type Call } from "./client.ts";
 import type { Display } from "./display.ts";
 import type { Interception } from "./environment.ts";
-import { complaint, oneLine } from "./exit.ts";
+import { complaint, exitFailed, oneLine } from "./exit.ts";
 import { createInterrupts, type Interrupts } from "./interrupts.ts";
 import { startStep } from "./native-run.ts";
 import { stopTree } from "./process-tree.ts";
@@ -26,6 +22,7 @@ import { type BuildSession, openBuild, type WithNode, withNode } from "./session
 import type { NativePlan, Step } from "./step.ts";
 import { countOf, summaryText } from "./summary.ts";
 import { summaryOf, type TallyKeeper } from "./tally.ts";
+import { createTrace, type Trace } from "./trace.ts";
 
 export interface BuildOptions {
   readonly dataDir: string;
@@ -33,9 +30,13 @@ export interface BuildOptions {
   readonly dir: string;
   readonly jobs: number | undefined;
   readonly steal: boolean;
-  readonly cache: boolean;
+  readonly cacheRead: boolean;
+  readonly cacheWrite: boolean;
+  readonly compare: boolean;
   /** Absolute path of the JSON file to write at the end. */
   readonly summaryFile: string | undefined;
+  /** Absolute path of the Chrome trace to write at the end. */
+  readonly traceFile: string | undefined;
   readonly verb: "built" | "done";
 }
 
@@ -48,13 +49,14 @@ export interface BuildDeps {
   readonly terminalSignals: boolean;
 }
 
-/** Resolves to the native tool's exit code. */
+/** Resolves to the native tool's exit code, or 1 when that is 0 and a comparison says otherwise. */
 export async function runBuild(deps: BuildDeps, options: BuildOptions): Promise<number> {
   const interrupts = createInterrupts();
   const startMs = performance.now();
+  const trace = options.traceFile === undefined ? undefined : createTrace(startMs);
   let met: WithNode<BuildSession> | undefined;
   try {
-    met = await meet(deps, options, interrupts.signal);
+    met = await meet(deps, options, trace, interrupts.signal);
     const plan = deps.plan(
       met === undefined ? undefined : interception(met.opened.started, options),
     );
@@ -70,6 +72,7 @@ export async function runBuild(deps: BuildDeps, options: BuildOptions): Promise<
         exitCode,
         tool: basename(plan.steps.at(-1)?.argv[0] ?? "the build"),
         kinds: tally.kinds,
+        cachedByPeer: tally.cachedByPeer,
         nameOf: tally.nameOf,
         whyNone: plan.whyNone,
         meshed: met !== undefined,
@@ -77,7 +80,9 @@ export async function runBuild(deps: BuildDeps, options: BuildOptions): Promise<
       deps.display.note(text);
     }
     if (options.summaryFile !== undefined) writeSummary(options.summaryFile, summary, deps.display);
-    return exitCode;
+    writeTrace(trace, deps, options);
+    const { differing = 0 } = summary;
+    return exitCode === 0 && differing > 0 ? exitFailed : exitCode;
   } catch (error) {
     deps.display.close();
     if (interrupts.received === undefined) throw error;
@@ -93,12 +98,15 @@ export async function runBuild(deps: BuildDeps, options: BuildOptions): Promise<
 /** Undefined, and said why, when there is no node to be had: the build then runs without one. */
 async function meet(
   { display, keeper }: BuildDeps,
-  { dataDir, dir, jobs, steal, cache }: BuildOptions,
+  { dataDir, dir, jobs, steal, cacheRead, cacheWrite, compare }: BuildOptions,
+  trace: Trace | undefined,
   signal: AbortSignal,
 ): Promise<WithNode<BuildSession> | undefined> {
-  const request = { call: "build", dir, jobs: jobs ?? null, steal, cache } as const;
+  const how = { steal, cacheRead, cacheWrite, compare };
+  const request = { call: "build", dir, jobs: jobs ?? null, ...how } as const;
   const onEvent: Parameters<typeof openBuild>[2] = (event) => {
     keeper.see(event);
+    trace?.see(event, performance.now());
     display.see(event);
   };
   try {
@@ -106,7 +114,11 @@ async function meet(
     const met = await withNode(dataDir, open, signal);
     // For people only: a node that does not say costs nothing but names.
     ask(dataDir, { call: "status" }, { silenceMs: 2_000 }).then(
-      (reply) => keeper.know(parseStatusReply(reply).peers),
+      (reply) => {
+        const { peers, peerId, name } = parseStatusReply(reply);
+        keeper.know(peers);
+        keeper.knowSelf({ peerId, name });
+      },
       () => {},
     );
     return met;
@@ -243,6 +255,37 @@ function writeSummary(path: string, summary: BuildSummary, display: Display): vo
     writeFileSync(path, `${JSON.stringify(summary, undefined, 2)}\n`);
   } catch (error) {
     display.warn(`the summary was not written: ${complaint(error).replace(/^mesh: /, "")}`);
+  }
+}
+
+function writeTrace(
+  trace: Trace | undefined,
+  { display, keeper }: BuildDeps,
+  { traceFile }: BuildOptions,
+): void {
+  if (trace === undefined || traceFile === undefined) return;
+  const { tally } = keeper;
+  try {
+    writeWhole(traceFile, trace.text(tally.nameOf, tally.ownName, performance.now()));
+  } catch (error) {
+    display.warn(`the trace was not written: ${complaint(error).replace(/^mesh: /, "")}`);
+  }
+}
+
+/** All of it or nothing; into what is no file, such as a pipe, as it comes. */
+function writeWhole(path: string, text: string): void {
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && !there.isFile()) {
+    writeFileSync(path, text);
+    return;
+  }
+  const temporary = join(dirname(path), `.mesh-trace-${process.pid}`);
+  try {
+    writeFileSync(temporary, text);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
   }
 }
 

@@ -1,7 +1,7 @@
 /** The short commands: each asks the node one thing and prints what it says. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { MeshError } from "../base/errors.ts";
-import { parseInviteReply } from "../node/control-api.ts";
+import { parseInviteReply } from "../node/control-replies.ts";
 import { isAlive } from "../node/control-server.ts";
 import { controlSocketPath } from "../node/paths.ts";
 import { ask } from "./client.ts";

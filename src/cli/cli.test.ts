@@ -192,6 +192,14 @@ test.each([
   [["build", ".", "--summary", "no/such/file"], /looked for/],
   [["exec"], /exec takes a command/],
   [["exec", "--summary", "no/such/file", "--", "true"], /--summary cannot write/],
+  [["exec", "--trace", "no/such/file", "--", "true"], /--trace cannot write/],
+  [["exec", "--trace", ".", "--", "true"], /--trace cannot write \.: it is a folder/],
+  [["why"], /missing required argument/],
+  [["why", ""], /why takes a source, an output or a task/],
+  [["why", "a.c", "b.c"], /too many arguments/],
+  [["cache"], /missing required argument/],
+  [["cache", "clear"], /cache takes stats or verify or gc, not 'clear'/],
+  [["cache", "stats"], /nothing is kept in /],
   [["status", "--", "x"], /takes nothing after --/],
   [["invite", "--expires", "soon"], /--expires takes a time/],
   [["join", "--slots", "0"], /--slots takes a whole number/],
@@ -231,7 +239,17 @@ test("the entry is readable by a Node of 2020: no syntax but what it had", () =>
 test("help names every command, and mesh alone shows it as a mistake", async () => {
   const help = await mesh(["--help"]);
   expect(help.code).toBe(0);
-  for (const name of ["join", "build", "exec", "run", "invite", "status", "peers", "doctor"]) {
+  for (const name of [
+    "join",
+    "build",
+    "exec",
+    "run",
+    "invite",
+    "status",
+    "peers",
+    "doctor",
+    "why",
+  ]) {
     expect(help.stdout).toMatch(new RegExp(`^  ${name} `, "m"));
   }
   expect(help.stdout).not.toContain("--embedded");
@@ -342,7 +360,7 @@ test("a tool that a signal ends, or that is not there, exits as in a shell", asy
 
 test("a tool's environment leads its compilers to the node", async () => {
   const { requests } = await serveBuilds();
-  const flags = ["--jobs", "5", "--no-steal", "--no-cache"];
+  const flags = ["--jobs", "5", "--no-steal"];
   const { stdout } = await mesh(["exec", ...flags, "--", "sh", "-c", "env; cc -v"]);
   expect(stdout).toContain(`\nPATH=${join(folder, "names")}:`);
   expect(stdout).toContain(`MESH_SOCKET=${join(dataDir, "shim.sock")}\n`);
@@ -350,7 +368,8 @@ test("a tool's environment leads its compilers to the node", async () => {
   expect(stdout).toContain("MESH_JOBS=5\n");
   expect(stdout).toContain("MESH_SLOTS=2\n");
   expect(stdout).toContain("shimmed cc -v\n");
-  expect(requests).toEqual([{ call: "build", dir: folder, jobs: 5, steal: false, cache: false }]);
+  const how = { steal: false, cacheRead: true, cacheWrite: true, compare: false };
+  expect(requests).toEqual([{ call: "build", dir: folder, jobs: 5, ...how }]);
 });
 
 test.skipIf(noMake)(

@@ -2,12 +2,14 @@
  * CMake's part of a build: configure when needed, then build. Pure.
  *
  * Generated build files name compilers by absolute paths, so CMake itself has to put the shim
- * before them (CMAKE_<LANG>_COMPILER_LAUNCHER). The environment sets that at the first configure;
- * a build folder that exists already has to be configured once more. The folder of compiler names
+ * before them (CMAKE_<LANG>_COMPILER_LAUNCHER, and CMAKE_<LANG>_LINKER_LAUNCHER for links). The
+ * environment sets that at the first configure; a build folder that exists already has to be
+ * configured once more. Archives are made outside the mesh: CMake has no launcher for `ar`, and
+ * its choice of one belongs to the compiler, so another CMAKE_AR might be the wrong program. The folder of compiler names
  * is never in PATH here: a configure, ours or one that a build step starts, would record it.
  */
 import { basename } from "node:path";
-import { type CMakeCache, type CMakeProject, launcherLanguages } from "./detect.ts";
+import { type CMakeCache, type CMakeProject, launcherNames } from "./detect.ts";
 import { type Env, withLaunchers } from "./environment.ts";
 import { jobsFor, type NativeOptions, type NativePlan, type Step, toolEnv } from "./step.ts";
 
@@ -17,7 +19,7 @@ export function cmakeSteps(project: CMakeProject, options: NativeOptions): Nativ
   const inner = { ...options, args: build };
   const env = withoutForcedColors(toolEnv(options), cache, options);
   const launched =
-    options.mesh === undefined ? env : withLaunchers(env, options.mesh, launcherLanguages);
+    options.mesh === undefined ? env : withLaunchers(env, options.mesh, launcherNames);
   const change = cache === undefined ? none : launcherChange(cache, options);
   const steps: Step[] = [];
   const notes = [...change.notes];
@@ -79,22 +81,21 @@ function launcherChange(cache: CMakeCache, options: NativeOptions): Change {
   const { mesh, exists } = options;
   const args: string[] = [];
   const kept: string[] = [];
-  for (const language of cache.languages) {
-    const launcher = cache.launchers[language] ?? "";
-    const flag = `-DCMAKE_${language}_COMPILER_LAUNCHER=`;
+  for (const [name, launcher] of Object.entries(cache.launchers)) {
+    const flag = `-D${name}=`;
     const ours = basename(launcher).startsWith("mesh-shim");
     if (mesh === undefined) {
       // The shim is gone and so is its node: without this the build could not run at all.
       if (ours && !exists(launcher)) args.push(flag);
     } else if (launcher === "" || (ours && launcher !== mesh.shim)) args.push(flag + mesh.shim);
-    else if (!ours) kept.push(launcher);
+    else if (!ours && name.endsWith("_COMPILER_LAUNCHER")) kept.push(launcher);
   }
   const notes: string[] = [];
   if (args.length > 0) {
     notes.push(
       mesh === undefined
         ? "the compiler shim this folder was configured with is gone: configuring without it"
-        : "configuring once more, so that compiles go through the mesh; they all run once again",
+        : "configuring once more, so that compiles and links go through the mesh; they all run once again",
     );
   }
   if (kept.length > 0) {

@@ -7,7 +7,8 @@ import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
-import type { BuildOptions, CompileDoor } from "../compile/door.ts";
+import type { CompileDoor } from "../compile/door.ts";
+import type { History } from "../compile/history.ts";
 import { makeMasquerade, type Shim } from "../compile/shim-build.ts";
 import type { JobDoor } from "../job/job.ts";
 import type {
@@ -24,6 +25,7 @@ import type { Session } from "../node/control-server.ts";
 import type { OpenNode } from "../node/open.ts";
 import type { Peer } from "../peer/directory.ts";
 import { encodeInvite } from "../peer/invite.ts";
+import { answerCache, type Cache, cacheChecks, cacheCounters } from "./cache-calls.ts";
 
 const firstInviteMs = 24 * 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
@@ -32,6 +34,7 @@ const jobFileMaxBytes = 1024 * 1024 * 1024;
 
 export interface Daemon {
   readonly node: OpenNode;
+  readonly history: Pick<History, "flush">;
   readonly door: CompileDoor;
   readonly jobs: JobDoor;
   readonly shim: Shim;
@@ -47,7 +50,7 @@ export async function answer(
   const { node } = daemon;
   switch (request.call) {
     case "status":
-      return { status: statusOf(node) };
+      return { status: statusOf(daemon) };
     case "peers":
       return { peers: node.directory.peers().map(detailOf) };
     case "invite":
@@ -58,6 +61,11 @@ export async function answer(
       return build(daemon, request, session);
     case "run":
       return runJob(daemon, request, session);
+    case "cache":
+      return answerCache(cacheOf(daemon), request.what, session);
+    case "history":
+      await daemon.history.flush();
+      return {};
     case "leave":
       setImmediate(daemon.leave);
       return {};
@@ -73,9 +81,9 @@ async function build(
   session: Session,
 ): Promise<object> {
   const id = `b${Buffer.from(node.host.random.bytes(6)).toString("hex")}`;
-  const options: BuildOptions = { steal: request.steal };
+  const { steal, cacheRead, cacheWrite, compare } = request;
   const shimDir = await makeMasquerade(node.host, shim, path);
-  const opened = door.openBuild(id, options);
+  const opened = door.openBuild(id, { steal, cacheRead, cacheWrite, compare });
   const peers = node.directory.peers();
   session.send({
     event: "build-started",
@@ -209,11 +217,15 @@ function inviteOf(node: OpenNode, expiresMs: number): InviteReply {
   return { invite, expiresUnixMs };
 }
 
-function statusOf(node: OpenNode): NodeStatus {
+function cacheOf({ node: { store, results, host } }: Daemon): Cache {
+  return { store, results, clock: host.clock };
+}
+
+function statusOf(daemon: Daemon): NodeStatus {
+  const { node } = daemon;
   const { queued, slots, busy } = node.owner.load();
   const { receivedBlobs, receivedBytes, sentBlobs, sentBytes, corruptBlobs } =
     node.exchange.stats();
-  const { blobs, bytes } = node.store.stats();
   const messages = Object.values(node.control.sent()).reduce((sum, count) => sum + count, 0);
   const { here, leased, committing } = node.owner.counts();
   const counters = {
@@ -227,8 +239,7 @@ function statusOf(node: OpenNode): NodeStatus {
     sentBlobs,
     sentBytes,
     corruptBlobs,
-    storedBlobs: blobs,
-    storedBytes: bytes,
+    ...cacheCounters(cacheOf(daemon)),
   };
   const peers = node.directory
     .peers()
@@ -263,15 +274,9 @@ function detailOf({
 }
 
 /** What only the node itself knows about its health. */
-function checksOf({ node, shim }: Daemon): readonly Check[] {
-  const { blobs, bytes, quotaBytes, quarantined } = node.store.stats();
+function checksOf(daemon: Daemon): readonly Check[] {
+  const { node, shim } = daemon;
   const peers = node.directory.peers().length;
-  const corrupt: Check = {
-    name: "store",
-    ok: quarantined === 0,
-    level: quarantined === 0 ? "ok" : "warn",
-    message: `${blobs} blobs, ${bytes} of ${quotaBytes} bytes, ${quarantined} in quarantine`,
-  };
   return [
     {
       name: "node",
@@ -291,6 +296,6 @@ function checksOf({ node, shim }: Daemon): readonly Check[] {
           message: `the slower Node shim is used: ${shim.why}`,
           fix: "install a C compiler (cc) and restart the node",
         },
-    corrupt,
+    ...cacheChecks(cacheOf(daemon)),
   ];
 }

@@ -4,20 +4,15 @@
  *
  * It answers the control socket (node/control-api.ts) and the compilers' shims. It prints nothing.
  */
-import { encodeAction } from "../action/encode.ts";
 import type { MeshEvent } from "../base/events.ts";
-import { type CompileDoor, createCompileDoor } from "../compile/door.ts";
-import { createGccPlanner } from "../compile/gcc.ts";
-import { createInputFiles } from "../compile/inputs.ts";
-import { createRustcPlanner } from "../compile/rustc.ts";
-import { createRustToolchains } from "../compile/rustc-toolchain.ts";
+import type { PeerId } from "../base/ids.ts";
+import { createHistory, historyDefaults, historyFolder } from "../compile/history.ts";
 import { buildShim } from "../compile/shim-build.ts";
 import { createShimServer } from "../compile/shim-server.ts";
-import { createFileView } from "../exec/file-view.ts";
-import { createToolchains } from "../exec/toolchain.ts";
 import { createJobDoor } from "../job/job.ts";
 import { parseControlRequest, type Ready } from "../node/control-api.ts";
 import { type OpenNode, type OpenOptions, openNode } from "../node/open.ts";
+import { openCompileDoor } from "./compile-door.ts";
 import { answer, joinedBefore, readyOf } from "./daemon-calls.ts";
 
 export interface RunningNode {
@@ -32,8 +27,6 @@ export interface RunningNode {
   stop(): Promise<void>;
 }
 
-const compileMaxMs = 60 * 60 * 1000;
-const buildsMax = 64;
 const chunksMax = 100_000;
 
 /** The search path of the user, where compilers and tools are looked for. */
@@ -50,7 +43,11 @@ export async function startDaemon(
   const { host, owner, store, exchange, execute, paths } = node;
   const stopping = new AbortController();
   try {
-    const door = createDoor(node);
+    const history = await createHistory(
+      { disk: host.disk, clock: host.clock, nameOf: (peer) => nameOf(node, peer) },
+      { ...historyDefaults, folder: historyFolder(options.dataDir) },
+    );
+    const door = await openCompileDoor(node, history);
     const jobs = createJobDoor({ owner, store, exchange, execute }, { chunksMax });
     const shim = await buildShim(
       host,
@@ -70,7 +67,15 @@ export async function startDaemon(
     let stopped: Promise<void> | undefined;
     let sessions = 0;
     const finished = Promise.withResolvers<void>();
-    const daemon = { node, door, jobs, shim, leave: () => void stop(), path: options.path };
+    const daemon = {
+      node,
+      history,
+      door,
+      jobs,
+      shim,
+      leave: () => void stop(),
+      path: options.path,
+    };
     node.serve(async (value, session) => {
       const request = parseControlRequest(value);
       const lasts = request.call === "build" || request.call === "run";
@@ -85,6 +90,7 @@ export async function startDaemon(
       stopped ??= (async () => {
         stopping.abort();
         await shims.close();
+        await history.close();
         await node.stop();
         finished.resolve();
       })();
@@ -105,45 +111,7 @@ export async function startDaemon(
   }
 }
 
-function createDoor(node: OpenNode): CompileDoor {
-  const { host, store, exchange, owner, events, directory, platform, slots } = node;
-  const { disk, clock, processes } = host;
-  const view = createFileView({ disk, store, clock });
-  const files = createInputFiles(view);
-  const toolchains = createToolchains({ disk, processes, store, clock, view });
-  const options = { platform, timeoutMs: compileMaxMs };
-  return createCompileDoor(
-    {
-      owner,
-      clock,
-      disk,
-      store,
-      exchange,
-      random: host.random,
-      emit: events.emit,
-      planGcc: createGccPlanner({ disk, processes, store, toolchains, clock, view }, options),
-      planRustc: createRustcPlanner(
-        {
-          disk,
-          clock,
-          files,
-          toolchains: createRustToolchains({
-            disk,
-            processes,
-            files,
-            elfClosure: toolchains.elfClosure,
-          }),
-        },
-        options,
-      ),
-      encodeAction,
-      peersPresent: () => directory.peers().length > 0,
-      slotFree: () => slots.busy < slots.count && owner.load().queued === 0,
-      cpuMs() {
-        const { user, system } = process.cpuUsage();
-        return (user + system) / 1000;
-      },
-    },
-    { buildsMax },
-  );
+function nameOf(node: OpenNode, peer: PeerId): string | undefined {
+  if (peer === node.self) return node.own.name;
+  return node.directory.peers().find(({ id }) => id === peer)?.name;
 }

@@ -19,6 +19,8 @@ CMAKE_C_COMPILER:STRING=/usr/bin/cc
 CMAKE_CXX_COMPILER_LAUNCHER:STRING=/d/shim/mesh-shim
 CMAKE_GENERATOR:INTERNAL=Unix Makefiles
 CMAKE_CUDA_COMPILER:FILEPATH=
+CMAKE_CACHE_MAJOR_VERSION:INTERNAL=3
+CMAKE_CACHE_MINOR_VERSION:INTERNAL=21
 `;
 
 test.each([
@@ -61,16 +63,31 @@ test("CMake builds where it has been configured, else in a build folder that is 
   expect(at({ "/w/build/scripts.sh": "" })).toMatchObject({ buildDir: "/w/build-mesh" });
   expect(at({ "/w/build/scripts.sh": "", "/w/build-mesh/CMakeCache.txt": cache })).toMatchObject({
     buildDir: "/w/build-mesh",
-    cache: { languages: ["C", "CXX"] },
+    cache: { generator: "Unix Makefiles" },
   });
 });
 
-test("a CMake cache tells its languages, launchers and generator", () => {
+test("a CMake cache tells its generator, and the launchers of the languages it has set up", () => {
   expect(parseCMakeCache(cache)).toEqual({
-    languages: ["C", "CXX"],
-    launchers: { C: "", CXX: "/d/shim/mesh-shim" },
+    launchers: {
+      CMAKE_C_COMPILER_LAUNCHER: "",
+      CMAKE_CXX_COMPILER_LAUNCHER: "/d/shim/mesh-shim",
+      CMAKE_C_LINKER_LAUNCHER: "",
+      CMAKE_CXX_LINKER_LAUNCHER: "",
+    },
     generator: "Unix Makefiles",
   });
+});
+
+test.each([
+  ["3", "20", false],
+  ["2", "30", false],
+  ["3", "21", true],
+  ["4", "0", true],
+])("CMake %s.%s can be told of a launcher for links: %s", (major, minor, can) => {
+  const versioned = cache.replace("_VERSION:INTERNAL=3", `_VERSION:INTERNAL=${major}`);
+  const { launchers } = parseCMakeCache(versioned.replace("INTERNAL=21", `INTERNAL=${minor}`));
+  expect("CMAKE_CXX_LINKER_LAUNCHER" in launchers).toBe(can);
 });
 
 test.each([

@@ -28,9 +28,7 @@ export interface CMakeProject {
 }
 
 export interface CMakeCache {
-  /** "C", "CXX", "CUDA": the languages that have been set up, in that order. */
-  readonly languages: readonly string[];
-  /** By language; empty when the language has none. */
+  /** By variable, those that this CMake knows for its languages; empty when one has none. */
   readonly launchers: Readonly<Record<string, string>>;
   readonly generator: string;
 }
@@ -40,7 +38,20 @@ export const lookedFor: string =
   "Cargo.toml, CMakeLists.txt, CMakeCache.txt, build.ninja, GNUmakefile, makefile, Makefile";
 
 /** The languages whose compilers CMake can be told to start through the shim. */
-export const launcherLanguages: readonly string[] = ["C", "CXX", "CUDA"];
+const languages: readonly string[] = ["C", "CXX", "CUDA"];
+/** Those whose linker it can; since CMake 3.21. */
+const linkedLanguages: readonly string[] = ["C", "CXX"];
+
+/** What tells CMake, in its environment or its cache, to start tools through another program. */
+export const launcherNames: readonly string[] = namesFor(languages, true);
+
+function namesFor(present: readonly string[], links: boolean): readonly string[] {
+  const linked = links ? present.filter((name) => linkedLanguages.includes(name)) : [];
+  return [
+    ...present.map((name) => `CMAKE_${name}_COMPILER_LAUNCHER`),
+    ...linked.map((name) => `CMAKE_${name}_LINKER_LAUNCHER`),
+  ];
+}
 
 /** Undefined when nothing in `dir` says how it is built. */
 export function detect(dir: string, look: Look): Project | undefined {
@@ -70,12 +81,14 @@ export function parseCMakeCache(text: string): CMakeCache {
     const parts = /^"?([A-Za-z0-9_.+-]+)"?:[A-Z]+=(.*)$/.exec(line);
     if (parts?.[1] !== undefined) values.set(parts[1], parts[2] ?? "");
   }
-  const languages = launcherLanguages.filter((name) => values.get(`CMAKE_${name}_COMPILER`));
+  const number = (name: string): number => Number(values.get(`CMAKE_CACHE_${name}_VERSION`) ?? 0);
+  const links = number("MAJOR") > 3 || (number("MAJOR") === 3 && number("MINOR") >= 21);
+  const names = namesFor(
+    languages.filter((name) => values.get(`CMAKE_${name}_COMPILER`)),
+    links,
+  );
   return {
-    languages,
-    launchers: Object.fromEntries(
-      languages.map((name) => [name, values.get(`CMAKE_${name}_COMPILER_LAUNCHER`) ?? ""]),
-    ),
+    launchers: Object.fromEntries(names.map((name) => [name, values.get(name) ?? ""])),
     generator: values.get("CMAKE_GENERATOR") ?? "",
   };
 }

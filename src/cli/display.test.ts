@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import type { BuildStarted } from "../node/control-api.ts";
+import { eventText } from "./display.ts";
 import { createPlainDisplay } from "./display-plain.ts";
 import { createTtyDisplay } from "./display-tty.ts";
 import { clip, drawLine, eraseLine, estimateLeftMs, liveLine } from "./live-line.ts";
@@ -77,7 +78,29 @@ test("a tally counts where tasks are and where they ended, for its own build alo
     wallMs: 12,
     clientCpuMs: 0,
     byPeer: { [peer]: 1 },
+    compared: 0,
+    differing: 0,
   });
+});
+
+test("known results are counted by who signed them, and comparisons by how they ended", () => {
+  const { see, tally } = busy();
+  see({ ...done("7", "cached-mesh"), peer });
+  const compared = { event: "task-compared", build: "b", label: "7.cc" } as const;
+  see({ ...compared, task: asTaskId("7"), equal: true, differs: [] });
+  see({ ...compared, task: asTaskId("8"), equal: false, differs: [{ path: "/8.o", atByte: 3 }] });
+  expect([...tally.cachedByPeer]).toEqual([[peer, 1]]);
+  expect([tally.compared, tally.differing]).toEqual([2, 1]);
+});
+
+test("a task that came out differently is told with the first byte of each output", () => {
+  const differs = Array.from({ length: 7 }, (_, at) => ({ path: `/o${at}`, atByte: at }));
+  const event = { event: "task-compared", task: asTaskId("1"), build: "b", label: "a.cc" } as const;
+  expect(eventText({ ...event, equal: true, differs: [] })).toBeUndefined();
+  expect(eventText({ ...event, equal: false, differs })).toBe(
+    "a.cc came out differently here: /o0 from byte 0 on, /o1 from byte 1 on, /o2 from byte 2 on, " +
+      "/o3 from byte 3 on, /o4 from byte 4 on and 2 more",
+  );
 });
 
 test("a task that comes back from a peer waits again, a cancelled one is gone", () => {

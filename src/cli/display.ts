@@ -26,9 +26,26 @@ export function eventText(event: ControlEvent): string | undefined {
       return `${event.name} joined (${event.slots} slots)`;
     case "peer-left":
       return `${event.name} left (${event.reason}): what it was doing is done elsewhere`;
+    case "task-compared":
+      return event.equal ? undefined : differenceText(event);
     case "log":
       return event.level === "warn" ? event.message : undefined;
     default:
       return undefined;
   }
+}
+
+/** Outputs of one task that are named; a compiler seldom has more. */
+const differencesShown = 5;
+
+function differenceText({
+  label,
+  differs,
+}: Extract<ControlEvent, { event: "task-compared" }>): string {
+  const named = differs.slice(0, differencesShown).map(({ path, atByte }) => {
+    return `${path} from byte ${atByte} on`;
+  });
+  const more = differs.length - named.length;
+  const rest = more > 0 ? ` and ${more} more` : "";
+  return `${label} came out differently here: ${named.join(", ")}${rest}`;
 }

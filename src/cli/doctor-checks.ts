@@ -4,7 +4,9 @@ import { createSocket } from "node:dgram";
 import {
   accessSync,
   constants,
+  existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statfsSync,
@@ -18,6 +20,7 @@ import { probeSandbox } from "../exec/sandbox/probe.ts";
 import { createDisk } from "../host/disk.ts";
 import { createProcesses } from "../host/processes.ts";
 import type { Check } from "../node/control-api.ts";
+import { nodePaths } from "../node/paths.ts";
 
 /** Every check but those in `known`, which the node has made itself. */
 export async function machineChecks(
@@ -37,6 +40,7 @@ export async function machineChecks(
     mdnsCheck(),
   ]);
   checks.push(compiler, compilers, tools);
+  if (!known.has("store")) checks.push(storeCheck(dataDir));
   if (!known.has("sandbox")) checks.push(await sandboxCheck());
   if (process.platform === "linux") checks.push(namespaceCheck());
   checks.push(mdns);
@@ -90,6 +94,24 @@ function dataDirCheck(dataDir: string): Check {
     return okay("data dir", message);
   } catch (error) {
     return problem("data dir", "fail", `${dataDir}: ${messageOf(error)}`, choose);
+  }
+}
+
+/** Without a node, which alone knows how much is kept: whether anything was found damaged. */
+function storeCheck(dataDir: string): Check {
+  const { blobs, quarantine } = nodePaths(dataDir);
+  try {
+    if (!existsSync(blobs)) return okay("store", "nothing is kept yet");
+    const damaged = existsSync(quarantine) ? readdirSync(quarantine).length : 0;
+    if (damaged === 0) return okay("store", "`mesh cache stats` tells how much is kept");
+    return problem(
+      "store",
+      "warn",
+      `${damaged} damaged files are in ${quarantine}`,
+      "check the disk and run `mesh cache verify`; the folder may be emptied",
+    );
+  } catch (error) {
+    return problem("store", "fail", messageOf(error), "check the rights of the data directory");
   }
 }
 

@@ -1,7 +1,8 @@
 /** `mesh doctor`: looks at this machine and the node, and says what to do about each problem. */
 
 import { isMeshError, messageOf } from "../base/errors.ts";
-import { type Check, parseDoctorReply } from "../node/control-api.ts";
+import type { Check } from "../node/control-api.ts";
+import { parseDoctorReply } from "../node/control-replies.ts";
 import { ask } from "./client.ts";
 import { machineChecks } from "./doctor-checks.ts";
 import { oneLine } from "./exit.ts";

@@ -55,9 +55,9 @@ export function withCargoBar(env: Env): Env {
   return { CARGO_TERM_PROGRESS_WHEN: "always", CARGO_TERM_PROGRESS_WIDTH: "80", ...env };
 }
 
-export function withLaunchers(env: Env, mesh: Interception, languages: readonly string[]): Env {
-  const launchers = languages.map((name) => [`CMAKE_${name}_COMPILER_LAUNCHER`, mesh.shim]);
-  return { ...Object.fromEntries(launchers), ...env };
+/** @param names of the variables that a first configure of CMake takes its launchers from */
+export function withLaunchers(env: Env, mesh: Interception, names: readonly string[]): Env {
+  return { ...Object.fromEntries(names.map((name) => [name, mesh.shim])), ...env };
 }
 
 /**

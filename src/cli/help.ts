@@ -10,6 +10,7 @@ Examples:
   $ mesh-node join                   start a mesh; prints an invite for other machines
   $ mesh build                       build the project in this folder with all of them
   $ mesh build ./app -- --release    arguments behind -- go to cargo, cmake, ninja or make
+  $ mesh why src/main.cc             who compiled it, and why it was not known already
   $ mesh doctor                      what is missing on this machine, and how to fix it
 
 Several nodes run on one machine when each has a --data-dir of its own.
@@ -32,7 +33,8 @@ Examples:
 export const build: string =
   "Finds out how the folder is built (Cargo.toml, CMakeLists.txt, build.ninja, Makefile) and runs " +
   "that tool with its compilers handed to the mesh. Output, colours and exit code are the tool's " +
-  "own. Without a running node it starts one for the duration.";
+  "own. Without a running node it starts one for the duration. What was done before, here or on a " +
+  "machine of the mesh, is not done again.";
 
 export const buildExamples: string = `
 Examples:
@@ -42,8 +44,11 @@ Examples:
   $ mesh build ./lib -- --target install -- -k 0      the rest to cmake --build
   $ mesh build ./kernel -- defconfig all              make goals
   $ mesh build --jobs 64 --summary build.json
+  $ mesh build --trace build.trace                    a timeline for ui.perfetto.dev
+  $ mesh build --compare                              checks peers and the cache, byte for byte
 
 CMake projects are configured into DIR/build, with Ninja where it is installed.
+With --compare, the exit code is 1 when the tool's own is 0 and something came out differently.
 `;
 
 export const exec: string =
@@ -74,3 +79,23 @@ A job file: {"module": "wordcount.wasm", "memoryMiB": 256, "timeoutMs": 30000}
 export const invite: string =
   "Prints one line that brings another machine into the mesh. Whoever has it can join, so send it " +
   "to nobody else.";
+
+export const why: string =
+  "Says who ran the newest compile of a file and how long each part of it took, why it ran on this " +
+  "machine, why its result was not known from before (which input, argument or variable has changed " +
+  "since the nearest earlier one), and why it was not kept. It needs no running node. Exit code 1 " +
+  "when nothing fits.";
+
+export const whyExamples: string = `
+Examples:
+  $ mesh why src/main.cc             as seen from here
+  $ mesh why main.cc                 the last parts of a path are enough
+  $ mesh why build/main.o            by what it wrote
+  $ mesh why serde                   a crate
+  $ mesh why --json src/main.cc | jq '.tasks[0].miss'
+`;
+
+export const cache: string =
+  "stats: how much is kept, and how often it helped. verify: reads all of it again; what is damaged " +
+  "goes to quarantine, and the exit code is 1. gc: frees what is over the bound, least recently used " +
+  "first. Without a running node one is started for the question.";

@@ -147,8 +147,10 @@ const cmake = (cache: CMakeProject["cache"]): CMakeProject => ({
 });
 const configured = (launcher: string): CMakeProject =>
   cmake({
-    languages: ["C", "CXX"],
-    launchers: { C: launcher, CXX: launcher },
+    launchers: {
+      CMAKE_C_COMPILER_LAUNCHER: launcher,
+      CMAKE_C_LINKER_LAUNCHER: launcher === "ccache" ? "time" : launcher,
+    },
     generator: "Ninja",
   });
 
@@ -162,6 +164,7 @@ test("CMake's first configure gets the launchers from the environment and a plai
     expect(env.PATH).toBe("/usr/bin");
     expect(env.CMAKE_CXX_COMPILER_LAUNCHER).toBe("/d/shim/mesh-shim");
     expect(env.CMAKE_CUDA_COMPILER_LAUNCHER).toBe("/d/shim/mesh-shim");
+    expect(env.CMAKE_CXX_LINKER_LAUNCHER).toBe("/d/shim/mesh-shim");
   }
 });
 
@@ -180,7 +183,7 @@ test("a build folder without our launcher is configured once more, and this is s
       "cmake",
       "/w/build",
       "-DCMAKE_C_COMPILER_LAUNCHER=/d/shim/mesh-shim",
-      "-DCMAKE_CXX_COMPILER_LAUNCHER=/d/shim/mesh-shim",
+      "-DCMAKE_C_LINKER_LAUNCHER=/d/shim/mesh-shim",
     ],
     ["cmake", "--build", "/w/build", "--parallel"],
   ]);
@@ -212,7 +215,7 @@ test("without a mesh a folder whose shim is gone is configured without it, so th
     "cmake",
     "/w/build",
     "-DCMAKE_C_COMPILER_LAUNCHER=",
-    "-DCMAKE_CXX_COMPILER_LAUNCHER=",
+    "-DCMAKE_C_LINKER_LAUNCHER=",
   ]);
   const there = { ...plain, mesh: undefined };
   expect(planBuild(configured("/d/shim/mesh-shim"), there).steps).toHaveLength(1);

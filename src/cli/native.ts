@@ -6,7 +6,7 @@
  */
 
 import { cmakeSteps } from "./cmake.ts";
-import { launcherLanguages, type Project } from "./detect.ts";
+import { launcherNames, type Project } from "./detect.ts";
 import {
   toolOf,
   withCargoBar,
@@ -44,7 +44,7 @@ export function planExec(
   const jobsEnv = { CARGO_BUILD_JOBS: jobs, CMAKE_BUILD_PARALLEL_LEVEL: jobs, ...base };
   if (tool === "cmake") {
     // Not the folder of names: a first configure would record it as the place of the compilers.
-    const env = withLaunchers(jobsEnv, mesh, launcherLanguages);
+    const env = withLaunchers(jobsEnv, mesh, launcherNames);
     return onePlan({ argv: command, cwd, env, tool }, whyNone);
   }
   const env = withRustcWrapper(

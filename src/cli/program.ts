@@ -105,6 +105,7 @@ function describe(place: Place): Command {
   addBuilds(program, place);
   addRun(program, place);
   addQueries(program, place);
+  addExplanations(program, place);
   for (const command of program.commands) {
     command.option("--data-dir <folder>", text.dataDir);
     if (["build", "exec"].includes(command.name())) continue;
@@ -182,8 +183,13 @@ function addJoin(program: Command, place: Place): void {
 interface NativeFlags {
   readonly jobs?: string;
   readonly steal: boolean;
+  /** False with --no-cache; the two below likewise. */
   readonly cache: boolean;
+  readonly cacheRead: boolean;
+  readonly cacheWrite: boolean;
+  readonly compare?: boolean;
   readonly summary?: string;
+  readonly trace?: string;
 }
 
 function addBuilds(program: Command, place: Place): void {
@@ -191,14 +197,21 @@ function addBuilds(program: Command, place: Place): void {
     command
       .option("-j, --jobs <n>", "compiles at once (default: what the whole mesh can take)")
       .option("--no-steal", "keep every compile on this machine")
-      .option("--no-cache", "for later: nothing is cached between builds yet")
-      .option("--summary <file>", "write the closing counts to this file, as JSON");
+      .option("--no-cache", "neither use known results nor remember new ones")
+      .option("--no-cache-read", "do every task anew; remember the results")
+      .option("--no-cache-write", "use known results; remember no new ones")
+      .option("--compare", "do what peers or the cache gave here once more, and report differences")
+      .option("--summary <file>", "write the closing counts to this file, as JSON")
+      .option("--trace <file>", "write who did what when to this file, for ui.perfetto.dev");
   const read = (flags: NativeFlags, command: Command): BuildFlags => ({
     dataDir: dataDir(command, place),
     jobs: flags.jobs === undefined ? undefined : parseCount("--jobs", flags.jobs, jobsMax),
     steal: flags.steal,
-    cache: flags.cache,
+    cacheRead: flags.cache && flags.cacheRead,
+    cacheWrite: flags.cache && flags.cacheWrite,
+    compare: flags.compare === true,
     summary: flags.summary,
+    trace: flags.trace,
   });
   const here = () => ({
     terminal: place.terminal,
@@ -302,6 +315,35 @@ function addQueries(program: Command, place: Place): void {
     .action(async (_flags: object, command: Command) => {
       const { leaveCommand } = await import("./calls.ts");
       place.exit(await leaveCommand(dataDir(command, place), terminal));
+    });
+}
+
+function addExplanations(program: Command, place: Place): void {
+  const { terminal } = place;
+  program
+    .command("why")
+    .argument("<file|task>", "a source, an output, a crate, or a task")
+    .summary("who ran a compile, why there, and why its result was not known")
+    .description(text.why)
+    .option("--json", "as JSON")
+    .addHelpText("after", text.whyExamples)
+    .action(async (query: string, flags: JsonFlag, command: Command) => {
+      const { whyCommand } = await import("./why.ts");
+      const json = flags.json === true;
+      const options = { dataDir: dataDir(command, place), cwd: process.cwd(), json };
+      place.exit(await whyCommand(query, options, terminal));
+    });
+  program
+    .command("cache")
+    .argument("<stats|verify|gc>", "what to do")
+    .summary("what this machine keeps of earlier work")
+    .description(text.cache)
+    .option("--json", "as JSON")
+    .action(async (what: string, flags: JsonFlag, command: Command) => {
+      const call = oneOf("cache", what, ["stats", "verify", "gc"]);
+      const { cacheCommand } = await import("./cache.ts");
+      const options = { dataDir: dataDir(command, place), json: flags.json === true };
+      place.exit(await cacheCommand(call, options, terminal));
     });
 }
 

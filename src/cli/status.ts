@@ -1,11 +1,6 @@
 /** `mesh status` and `mesh peers`: what the node of a data directory and its mesh are doing. */
-import {
-  type NodeStatus,
-  type PeerDetail,
-  type PeerLoad,
-  parsePeersReply,
-  parseStatusReply,
-} from "../node/control-api.ts";
+import type { NodeStatus, PeerDetail, PeerLoad } from "../node/control-api.ts";
+import { parsePeersReply, parseStatusReply } from "../node/control-replies.ts";
 import { ask } from "./client.ts";
 import { countOf } from "./summary.ts";
 import { table } from "./table.ts";

@@ -14,6 +14,7 @@ const context: SummaryContext = {
     ["c", 40],
     ["c++", 103],
   ]),
+  cachedByPeer: new Map(),
   nameOf: (peer) => names.get(peer) ?? peer,
   whyNone: "everything was up to date",
   meshed: true,
@@ -79,10 +80,43 @@ test.each([
   );
 });
 
-test("known results are told apart from compiles", () => {
-  const cached = { ...none, tasks: 10, cachedLocal: 8, cachedMesh: 2 };
-  expect(summaryText(cached, context)).toBe(
-    "built in 12.3 s: 10 compiles, 10 known already (2 from peers)",
+test("known results come first, with where they came from", () => {
+  const cachedByPeer = new Map([["p1", 2]]);
+  const mixed = { ...none, tasks: 12, cachedLocal: 7, cachedMesh: 2, stolen: 2, local: 1 };
+  expect(summaryText({ ...mixed, byPeer: { p1: 2 } }, { ...context, cachedByPeer })).toBe(
+    "built in 12.3 s: 12 compiles, 9 cached (7 here, 2 from node-b), 2 on 1 peer (node-b 2), 1 here",
+  );
+});
+
+test.each([
+  [8, 0, [], "8 cached here"],
+  [0, 2, [["p1", 2]], "2 cached from node-b"],
+  [
+    0,
+    3,
+    [
+      ["p1", 1],
+      ["p2", 2],
+    ],
+    "3 cached (2 from node-c, 1 from node-b)",
+  ],
+  [1, 2, [], "3 cached (1 here, 2 from peers)"],
+  [0, 2, [], "2 cached from peers"],
+] as const)(
+  "%i known here and %i in the mesh are told shortly",
+  (cachedLocal, cachedMesh, by, text) => {
+    const summary = { ...none, tasks: cachedLocal + cachedMesh, cachedLocal, cachedMesh };
+    const cachedByPeer = new Map<string, number>(by);
+    expect(summaryText(summary, { ...context, cachedByPeer })).toContain(`compiles, ${text}`);
+  },
+);
+
+test("a comparison says how it went", () => {
+  expect(summaryText({ ...some, compared: 96, differing: 0 }, context)).toMatch(
+    /47 here; 96 done again to compare, all came out the same$/,
+  );
+  expect(summaryText({ ...some, compared: 96, differing: 2 }, context)).toMatch(
+    /; 96 done again to compare, 2 came out differently$/,
   );
 });
 

@@ -8,6 +8,8 @@ export interface SummaryContext {
   /** The native tool's name, for when it failed. */
   readonly tool: string;
   readonly kinds: ReadonlyMap<string, number>;
+  /** Known results by the peer that signed them. */
+  readonly cachedByPeer: ReadonlyMap<string, number>;
   readonly nameOf: (peer: string) => string;
   /** Why there may be no task at all. */
   readonly whyNone: string;
@@ -16,8 +18,9 @@ export interface SummaryContext {
 }
 
 /**
- * "built in 12.3 s: 143 compiles, 96 on 2 peers (node-b 51, node-c 45), 47 here; 3 had to run here
- * (time macros ×2, remote exit 2 ×1)". Ordinary work that no mesh would take is not among those.
+ * "built in 12.3 s: 152 compiles, 9 cached (7 here, 2 from node-b), 96 on 2 peers (node-b 51,
+ * node-c 45), 47 here; 3 had to run here (time macros ×2, remote exit 2 ×1)". Ordinary work that no
+ * mesh would take is not among those.
  */
 export function summaryText(summary: BuildSummary, context: SummaryContext): string {
   const how =
@@ -31,15 +34,37 @@ export function summaryText(summary: BuildSummary, context: SummaryContext): str
       : how;
   }
   const parts = [countOf(summary.tasks, noun(context.kinds))];
+  const cached = cachedText(summary, context);
+  if (cached !== undefined) parts.push(cached);
   const peers = Object.entries(summary.byPeer).filter(([, count]) => count > 0);
   if (summary.stolen > 0) parts.push(`${summary.stolen} on ${peersText(peers, context.nameOf)}`);
   if (summary.local > 0) parts.push(`${summary.local} here`);
-  const known = summary.cachedLocal + summary.cachedMesh;
-  if (known > 0) {
-    const from = summary.cachedMesh > 0 ? ` (${summary.cachedMesh} from peers)` : "";
-    parts.push(`${known} known already${from}`);
+  const tail = `${fallbackText(summary.fallback)}${comparedText(summary)}`;
+  return `${how}: ${parts.join(", ")}${tail}`;
+}
+
+/** "9 cached (7 here, 2 from node-b)", "7 cached here", "2 cached from node-b". */
+function cachedText(
+  { cachedLocal, cachedMesh }: BuildSummary,
+  { cachedByPeer, nameOf }: SummaryContext,
+): string | undefined {
+  const all = cachedLocal + cachedMesh;
+  if (all === 0) return undefined;
+  if (cachedMesh === 0) return `${all} cached here`;
+  const named = shownPeers([...cachedByPeer], (peer, count) => `${count} from ${nameOf(peer)}`);
+  const [only] = [...cachedByPeer.keys()];
+  if (cachedLocal === 0 && cachedByPeer.size <= 1) {
+    return `${all} cached from ${only === undefined ? "peers" : nameOf(only)}`;
   }
-  return `${how}: ${parts.join(", ")}${fallbackText(summary.fallback)}`;
+  const from = named.length === 0 ? [`${cachedMesh} from peers`] : named;
+  const here = cachedLocal > 0 ? [`${cachedLocal} here`] : [];
+  return `${all} cached (${[...here, ...from].join(", ")})`;
+}
+
+function comparedText({ compared = 0, differing = 0 }: BuildSummary): string {
+  if (compared === 0) return "";
+  const what = differing === 0 ? "all came out the same" : `${differing} came out differently`;
+  return `; ${compared} done again to compare, ${what}`;
 }
 
 /** "12.3 s", "2 min 05 s", "1 h 02 min". */
@@ -62,11 +87,17 @@ function peersText(
   peers: readonly (readonly [string, number])[],
   nameOf: (peer: string) => string,
 ): string {
-  const names = [...peers]
-    .sort(([, a], [, b]) => b - a)
-    .map(([peer, count]) => `${nameOf(peer)} ${count}`);
-  const shown = names.length > 6 ? [...names.slice(0, 5), `${names.length - 5} others`] : names;
+  const shown = shownPeers(peers, (peer, count) => `${nameOf(peer)} ${count}`);
   return `${countOf(Math.max(1, peers.length), "peer")} (${shown.join(", ")})`;
+}
+
+/** The busiest first, and the many others as a number. */
+function shownPeers(
+  peers: readonly (readonly [string, number])[],
+  text: (peer: string, count: number) => string,
+): readonly string[] {
+  const names = [...peers].sort(([, a], [, b]) => b - a).map(([peer, count]) => text(peer, count));
+  return names.length > 6 ? [...names.slice(0, 5), `${names.length - 5} others`] : names;
 }
 
 function fallbackText(fallback: BuildSummary["fallback"]): string {
@@ -82,6 +113,6 @@ function fallbackText(fallback: BuildSummary["fallback"]): string {
   return `; ${total} had to run here (${reasons.join(", ")})`;
 }
 
-export function countOf(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+export function countOf(count: number, noun: string, nouns: string = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : nouns}`;
 }

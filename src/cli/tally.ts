@@ -18,9 +18,16 @@ export interface Tally {
   /** Done, in whatever way; cancelled tasks are not among them. */
   readonly done: number;
   readonly byPeer: ReadonlyMap<string, number>;
+  /** Known results by the peer that signed them. */
+  readonly cachedByPeer: ReadonlyMap<string, number>;
+  /** Tasks that were done a second time here, and those that came out differently. */
+  readonly compared: number;
+  readonly differing: number;
   readonly fallback: ReadonlyMap<string, number>;
   readonly kinds: ReadonlyMap<string, number>;
   readonly peers: ReadonlySet<string>;
+  /** What this machine's node is called. */
+  readonly ownName: string;
   nameOf(peer: string): string;
 }
 
@@ -28,6 +35,7 @@ export interface TallyKeeper {
   see(event: ControlEvent): void;
   /** Peers that were there before the build began. */
   know(peers: readonly { readonly peerId: string; readonly name: string }[]): void;
+  knowSelf(self: { readonly peerId: string; readonly name: string }): void;
   readonly tally: Tally;
 }
 
@@ -54,12 +62,16 @@ export const ordinaryReasons: ReadonlySet<string> = new Set([
 export function createTally(): TallyKeeper {
   const open = new Map<string, "waiting" | "here" | "there">();
   const byPeer = new Map<string, number>();
+  const cachedByPeer = new Map<string, number>();
   const fallback = new Map<string, number>();
   const kinds = new Map<string, number>();
   const names = new Map<string, string>();
   const peers = new Set<string>();
   const ended = { here: 0, there: 0, "cached-here": 0, "cached-mesh": 0 };
   let build = "";
+  let ownName = "this machine";
+  let compared = 0;
+  let differing = 0;
   const running = (where: string) => [...open.values()].filter((one) => one === where).length;
   const tally: Tally = {
     get build() {
@@ -90,9 +102,19 @@ export function createTally(): TallyKeeper {
       return ended.here + ended.there + ended["cached-here"] + ended["cached-mesh"];
     },
     byPeer,
+    cachedByPeer,
+    get compared() {
+      return compared;
+    },
+    get differing() {
+      return differing;
+    },
     fallback,
     kinds,
     peers,
+    get ownName() {
+      return ownName;
+    },
     nameOf: (peer) => names.get(peer) ?? peer,
   };
   const see = (event: ControlEvent) => {
@@ -129,6 +151,13 @@ export function createTally(): TallyKeeper {
         open.delete(event.task);
         ended[event.source] += 1;
         if (event.source === "there" && event.peer !== undefined) add(byPeer, event.peer);
+        if (event.source === "cached-mesh" && event.peer !== undefined) {
+          add(cachedByPeer, event.peer);
+        }
+        break;
+      case "task-compared":
+        compared += 1;
+        if (!event.equal) differing += 1;
         break;
     }
   };
@@ -138,7 +167,11 @@ export function createTally(): TallyKeeper {
       names.set(peerId, name);
     }
   };
-  return { see, know, tally };
+  const knowSelf: TallyKeeper["knowSelf"] = ({ peerId, name }) => {
+    ownName = name;
+    names.set(peerId, name);
+  };
+  return { see, know, knowSelf, tally };
 }
 
 /** What the events add up to, for when the node that counts for us has gone. */
@@ -153,6 +186,8 @@ export function summaryOf(tally: Tally, wallMs: number): BuildSummary {
     wallMs: Math.round(wallMs),
     clientCpuMs: 0,
     byPeer: Object.fromEntries(tally.byPeer),
+    compared: tally.compared,
+    differing: tally.differing,
   };
 }
 

@@ -77,7 +77,7 @@ async function tell(facts: string): Promise<{ readonly early: boolean; readonly 
   const printed = await store.put(utf8("first\nsecond\n"));
   const early = existsSync(outputs[1].path);
   const outcome = { exitCode: 0, outputs, stdout: await store.put(utf8("")), stderr: printed };
-  const end = await delivery.commit(outcome, peer, never).catch((why: unknown) => why);
+  const end = await delivery.commit(outcome, [peer], false, never).catch((why: unknown) => why);
   return { early, end };
 }
 
@@ -114,20 +114,20 @@ test.each([
   const { outputs } = outcome;
   if (words === 0) delivery.onProgress({ stderr: utf8("early\n"), outputs }, peer);
   await createClock().sleep(1, never);
-  await expect(delivery.commit(outcome, peer, never)).rejects.toMatchObject({ code: "limit" });
+  await expect(delivery.commit(outcome, [peer], false, never)).rejects.toMatchObject({ code: "limit" });
   expect(asked).toEqual([]);
 });
 
 test("a dependency file too large to be one is not taken into memory", async () => {
   const outputs = [sized("x.d", 65 * 2 ** 20), await output("x.rmeta", "metadata")];
   const outcome = { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest };
-  await expect(deliver().commit(outcome, peer, never)).rejects.toMatchObject({ code: "limit" });
+  await expect(deliver().commit(outcome, [peer], false, never)).rejects.toMatchObject({ code: "limit" });
 });
 
 test("success without the main output is refused", async () => {
   const outputs = [await output("x.d", "good")];
   const outcome = { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest };
-  const end = deliver().commit(outcome, peer, never);
+  const end = deliver().commit(outcome, [peer], false, never);
   await expect(end).rejects.toMatchObject({ code: "refused", message: /did not write .*x.rmeta/ });
 });
 
@@ -153,6 +153,6 @@ test.each([
   expect(shown).toBe("first\n");
   const said = await store.put(utf8(`first\n${text.repeat(count)}`.slice(0, 2 ** 20)));
   const outputs = [facts, await output("x.rmeta", "metadata")];
-  await delivery.commit({ exitCode: 0, outputs, stdout: emptyDigest, stderr: said }, peer, never);
+  await delivery.commit({ exitCode: 0, outputs, stdout: emptyDigest, stderr: said }, [peer], false, never);
   expect(readFileSync(join(folder, "x.rmeta"), "utf8")).toBe("metadata");
 });

@@ -23,8 +23,16 @@ export interface DeliveryDeps extends PlaceDeps {
 }
 
 export interface Delivery {
-  /** See `Task.commit`. */
-  commit(outcome: ActionOutcome, peer: PeerId, signal: AbortSignal): Promise<void>;
+  /**
+   * Puts a successful outcome in place; see `Task.commit`. `providers` are asked for its blobs;
+   * `checked` says that the plan's check has been passed already.
+   */
+  commit(
+    outcome: ActionOutcome,
+    providers: readonly PeerId[],
+    checked: boolean,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** See `Task.onProgress`. */
   onProgress(progress: Progress, peer: PeerId): void;
   /** Resolves when the shim has taken everything, at once if nothing was sent. */
@@ -50,7 +58,7 @@ export function createDelivery(
   deps: DeliveryDeps,
   plan: ActionPlan,
   umask: number,
-  link: ShimLink,
+  link: Pick<ShimLink, "write" | "exit">,
   signal: AbortSignal,
 ): Delivery {
   const allowed = new Set(plan.spec.outputPaths);
@@ -110,8 +118,12 @@ export function createDelivery(
     shown = stream.stderr;
   }
 
-  async function deliver(outcome: ActionOutcome, during: AbortSignal): Promise<void> {
-    await check(outcome.outputs);
+  async function deliver(
+    outcome: ActionOutcome,
+    checked: boolean,
+    during: AbortSignal,
+  ): Promise<void> {
+    if (!checked) await check(outcome.outputs);
     const stdout = await bytesOf(deps.store, outcome.stdout);
     const stderr = await bytesOf(deps.store, outcome.stderr);
     const rest = beyond(stderr, shown);
@@ -143,7 +155,7 @@ export function createDelivery(
           pending = { count: pending.count - 1, bytes: pending.bytes - weight };
         });
     },
-    async commit(outcome, peer, during) {
+    async commit(outcome, providers, checked, during) {
       stopEarly.abort(new MeshError("cancelled", "the whole answer is here"));
       await early;
       stopEarly = new AbortController();
@@ -158,8 +170,8 @@ export function createDelivery(
       const needed = known([...outcome.outputs, ...streams]);
       const pin = deps.store.pin(needed);
       try {
-        await deps.exchange.fetch(needed, [peer], during);
-        await deliver(outcome, during);
+        await deps.exchange.fetch(needed, providers, during);
+        await deliver(outcome, checked, during);
       } finally {
         pin.release();
       }

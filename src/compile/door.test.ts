@@ -1,52 +1,32 @@
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { encodeAction } from "../action/encode.ts";
 import { textOf, utf8 } from "../base/bytes.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
-import { createEvents } from "../base/events.ts";
 import { asPeerId } from "../base/ids.ts";
-import { type BlobStore, createBlobStore } from "../blob/store.ts";
-import { createClock } from "../host/clock.ts";
-import { createDisk } from "../host/disk.ts";
-import { createRandom } from "../host/random.ts";
+import type { BlobStore } from "../blob/store.ts";
 import { type Grant, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { writeDone, writeProgress } from "../work/answer.ts";
-import { createDurations } from "../work/durations.ts";
-import { createOwner, type OwnerParts } from "../work/owner.ts";
-import { createSlots, type Slot } from "../work/slots.ts";
-import { type Build, type CompileDoor, createCompileDoor } from "./door.ts";
+import type { OwnerParts } from "../work/owner.ts";
+import type { Slot } from "../work/slots.ts";
+import type { Build, BuildOptions, CompileDoor } from "./door.ts";
+import { createDoorWorld, type DoorWorld } from "./door-world.contract.ts";
 import type { ActionPlan, Planner } from "./plan.ts";
-import { createWorld, hasCc, type World } from "./shim-world.contract.ts";
+import { hasCc, type World } from "./shim-world.contract.ts";
 
-const never = new AbortController().signal;
 const thief = asPeerId("thief");
-const clock = createClock();
-const disk = createDisk();
 const timings = { queueMs: 0, fetchMs: 0, runMs: 1, storeMs: 0 };
 
+let on: DoorWorld;
 let world: World;
-let data: string;
 let store: BlobStore;
 let owner: OwnerParts;
 let door: CompileDoor;
 let build: Build;
-let warnings: string[];
 /** Holds the only slot, so that nothing runs here until it is given back. */
 let slot: Slot;
-let peersPresent: boolean;
-let slotFree: boolean;
 let planned: number;
 let check: ActionPlan["check"];
 let queued: Promise<void>;
@@ -76,64 +56,23 @@ const planner: Planner = async ({ args, cwd, compiler }) => {
   };
 };
 
+const sharing: BuildOptions = { steal: true, cacheRead: true, cacheWrite: true, compare: false };
+const warnings = () => on.events.flatMap((it) => (it.event === "log" ? [it.message] : []));
+
 beforeEach(async () => {
-  world = createWorld(hasCc ? "c" : "node");
-  data = mkdtempSync(join(tmpdir(), "mesh-door-"));
-  const options = { directory: data, quotaBytes: 1e9, sync: "never" } as const;
-  store = await createBlobStore({ disk, clock }, options, never);
-  const events = createEvents();
-  warnings = [];
-  const slots = createSlots(1);
-  slot = slots.tryTake() ?? (() => {});
-  const control = { send: () => {}, broadcastLoad: () => {} };
-  const durations = createDurations(10);
-  const { emit } = events;
-  owner = createOwner(
-    { clock, control, store, slots, durations, emit, idPrefix: "t" },
-    { leaseMs: 60_000, tasksMax: 2 },
-  );
-  peersPresent = true;
-  slotFree = false;
+  on = await createDoorWorld(() => () => planner, { tasksMax: 2 });
+  ({ world, owner, door } = on);
+  store = on.parts.store;
+  slot = on.slots.tryTake() ?? (() => {});
+  on.peersPresent = true;
+  on.slotFree = false;
   planned = 0;
   check = undefined;
-  const arrived = Promise.withResolvers<void>();
-  queued = arrived.promise;
-  events.listen((event) => {
-    if (event.event === "task-queued") arrived.resolve();
-    if (event.event === "log") warnings.push(event.message);
-  });
-  door = createCompileDoor(
-    {
-      owner,
-      store,
-      // The peer of these tests puts its blobs into the same store.
-      exchange: {
-        async fetch(digests) {
-          const missing = digests.filter((digest) => !store.has(digest));
-          if (missing.length > 0) throw new MeshError("blob-missing", `${missing}`);
-        },
-      },
-      disk,
-      clock,
-      random: createRandom(),
-      emit,
-      planGcc: planner,
-      planRustc: planner,
-      encodeAction,
-      peersPresent: () => peersPresent,
-      slotFree: () => slotFree,
-      cpuMs: () => 0,
-    },
-    { buildsMax: 2 },
-  );
-  build = door.openBuild("b1", { steal: true });
-  await world.serve(door.onInvocation);
+  queued = on.nextQueued();
+  build = door.openBuild("b1", sharing);
   world.compiler("gcc", 'echo "local $@" >&2; echo local >a.o; exit 6');
 });
-afterEach(async () => {
-  await world.close();
-  rmSync(data, { recursive: true, force: true });
-});
+afterEach(() => on.close());
 
 const compile = (...extra: string[]) =>
   world.start([world.shim, "gcc", ...extra, "-c", "a.c", "-o", "a.o"]);
@@ -170,7 +109,8 @@ async function answer({ task, attempt }: Grant, said: Answer, peer = thief): Pro
     stdout: await store.put(utf8(stdout)),
     stderr: await store.put(utf8(stderr)),
   };
-  owner.onDone(peer, await writeDone(task, attempt, outcome, timings, store));
+  const record = new Uint8Array(0);
+  owner.onDone(peer, await writeDone(task, attempt, { outcome, timings, record }, store));
 }
 
 async function progress(
@@ -312,6 +252,12 @@ describe("what a peer says before the end", () => {
 describe("a compile stays here", () => {
   beforeEach(() => slot());
 
+  /** Only then is a plan of no use to anybody. */
+  function forgetful(other: Partial<BuildOptions> = {}): void {
+    build.close();
+    build = door.openBuild("b1", { ...sharing, cacheRead: false, cacheWrite: false, ...other });
+  }
+
   async function reasonOf(...argv: [string, ...string[]]): Promise<unknown> {
     await world.run(argv);
     const { fallback, local } = build.summary();
@@ -320,20 +266,21 @@ describe("a compile stays here", () => {
   }
 
   test("without planning when there are no peers, which is no fallback", async () => {
-    peersPresent = false;
+    forgetful();
+    on.peersPresent = false;
     expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
     expect(planned).toBe(0);
   });
 
   test("without planning when a slot is waiting for it, which is no fallback", async () => {
-    slotFree = true;
+    forgetful();
+    on.slotFree = true;
     expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
     expect(planned).toBe(0);
   });
 
   test("without planning when the build does not want to share", async () => {
-    build.close();
-    build = door.openBuild("b1", { steal: false });
+    forgetful({ steal: false });
     expect(await reasonOf(world.shim, "gcc", "-c", "a.c")).toBeUndefined();
     expect(planned).toBe(0);
   });
@@ -344,16 +291,16 @@ describe("a compile stays here", () => {
 
   test("when the planner fails, and the failure is told", async () => {
     expect(await reasonOf(world.shim, "gcc", "-fbroken", "-c", "a.c")).toBe("io");
-    expect(warnings).toEqual([expect.stringContaining("EIO: reading a header")]);
+    expect(warnings()).toEqual([expect.stringContaining("EIO: reading a header")]);
   });
 
   test("when the planner fails again and again, which is told once in each build", async () => {
-    door.openBuild("b2", { steal: true });
+    door.openBuild("b2", sharing);
     for (const id of ["b1", "b1", "b2", "b1"]) {
       const env = { ...world.env, MESH_BUILD: id };
       await world.run([world.shim, "gcc", "-fbroken", "-c", "a.c"], { env });
     }
-    expect(warnings).toHaveLength(2);
+    expect(warnings()).toHaveLength(2);
     expect(build.summary().fallback).toEqual([{ reason: "io", count: 3 }]);
   });
 
@@ -397,22 +344,22 @@ test("a shim that is killed takes its task out of the queue", async () => {
   running.child.kill("SIGKILL");
   await running.ended;
   while (owner.load().queued > 0) await new Promise((resolve) => setImmediate(resolve));
-  expect(warnings).toEqual([]);
+  expect(warnings()).toEqual([]);
 });
 
 test("when the owner takes no more tasks, compiles go on without it", async () => {
   const waiting = [compile(), compile()];
   while (owner.load().queued < 2) await new Promise((resolve) => setTimeout(resolve, 2));
   expect(await compile().ended).toMatchObject({ code: 6 });
-  expect(warnings).toEqual([expect.stringContaining("the mesh gave up")]);
+  expect(warnings()).toEqual([expect.stringContaining("the mesh gave up")]);
   slot();
   for (const { ended } of waiting) expect(await ended).toMatchObject({ code: 6 });
 });
 
 test("a build can be opened once, and only so many at a time", () => {
-  expect(() => door.openBuild("b1", { steal: true })).toThrow(/open already/);
-  door.openBuild("b2", { steal: true });
-  expect(() => door.openBuild("b3", { steal: true })).toThrow(/builds are open/);
+  expect(() => door.openBuild("b1", sharing)).toThrow(/open already/);
+  door.openBuild("b2", sharing);
+  expect(() => door.openBuild("b3", sharing)).toThrow(/builds are open/);
 });
 
 test("colours that were asked for are asked of the peer's compiler, once", async () => {

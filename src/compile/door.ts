@@ -2,35 +2,32 @@
  * The compile door: turns compiler invocations into tasks, and their outcomes into what the build
  * expects to see.
  *
- * 1. A planner reads the command line, where the invocation could run elsewhere at all.
- * 2. The owner decides who runs it.
- * 3. Here: the shim runs the real compiler. There: a peer's answer is put in place (`delivery.ts`).
+ * 1. `decide.ts` reads the command line: an action, or why there is none.
+ * 2. `course.ts` finds a known result, or has it run, and remembers what came of it.
+ * 3. Here: builds and their counts, and the shims.
  *
  * Whatever fails here, the connection to the shim is closed, and the shim compiles by itself.
  */
-import type { ActionSpec, EncodedAction } from "../action/action.ts";
-import { createRecentMap } from "../base/bounded.ts";
 import { utf8 } from "../base/bytes.ts";
-import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
+import { MeshError, messageOf } from "../base/errors.ts";
 import type { Emit } from "../base/events.ts";
-import type { Clock, Disk } from "../host/host.ts";
+import type { Clock } from "../host/host.ts";
 import type { BuildSummary } from "../node/control-api.ts";
-import type { Outcome, Owner, Task } from "../work/task.ts";
-import { colourArgs, compilerFamilyOf, glance, isCompilerWrapper } from "./compilers.ts";
+import { compilerFamilyOf, glance } from "./compilers.ts";
+import type { Course, CourseEnd, CourseOptions, Planned, Work } from "./course.ts";
+import { coloursHere, createDecide, type DecideDeps } from "./decide.ts";
 import { createDelivery, type DeliveryDeps } from "./delivery.ts";
-import { whyNotPlaceable } from "./place.ts";
-import type { ActionPlan, Plan, Planner } from "./plan.ts";
+import type { Nvcc } from "./nvcc.ts";
 import type { ShimInvocation, ShimLink } from "./shim-server.ts";
+import { createStepRunner } from "./steps.ts";
 import { emptyTally, summaryOf, type Tally, tally } from "./summary.ts";
 
-export interface CompileDoorDeps extends DeliveryDeps {
-  readonly owner: Owner;
+export interface CompileDoorDeps extends Omit<DeliveryDeps, "disk">, DecideDeps {
+  readonly course: Course;
+  /** For commands that are made of several. */
+  readonly nvcc?: Nvcc;
   readonly clock: Clock;
-  readonly disk: Disk;
   readonly emit: Emit;
-  readonly planGcc: Planner;
-  readonly planRustc: Planner;
-  readonly encodeAction: (spec: ActionSpec) => EncodedAction;
   /** Whether anybody is there who could take a task. */
   readonly peersPresent: () => boolean;
   /** Whether a task submitted now would start here at once. */
@@ -44,10 +41,7 @@ export interface CompileDoorOptions {
   readonly buildsMax: number;
 }
 
-export interface BuildOptions {
-  /** False: every compile runs on this node. */
-  readonly steal: boolean;
-}
+export type BuildOptions = CourseOptions;
 
 /** One run of `mesh build` or `mesh exec`. */
 export interface Build {
@@ -77,13 +71,21 @@ interface OpenBuild {
 
 const exitCancelled = 130;
 
+/** For compiles of builds that nobody opened. */
+const optionsDefault: CourseOptions = {
+  steal: true,
+  cacheRead: true,
+  cacheWrite: true,
+  compare: false,
+};
+
 export function createCompileDoor(
   deps: CompileDoorDeps,
   { buildsMax }: CompileDoorOptions,
 ): CompileDoor {
-  const { owner, clock, emit } = deps;
+  const { clock, emit } = deps;
   const builds = new Map<string, OpenBuild>();
-  const decide = createDecider(deps);
+  const decide = createDecide(deps);
 
   function openBuild(id: string, options: BuildOptions): Build {
     if (builds.has(id)) throw new MeshError("in-use", `build ${id} is open already`);
@@ -112,30 +114,58 @@ export function createCompileDoor(
     build: OpenBuild | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const plan = await decide(invocation, build?.options.steal ?? true, signal);
+    const options = build?.options ?? optionsDefault;
+    const arrivedWallMs = clock.wallMs();
+    const startMs = clock.nowMs();
+    const whyHere = whyNotElsewhere(options);
+    const count = (end: CourseEnd): void => {
+      if (build !== undefined) build.tally = tally(build.tally, end);
+    };
+    const split = await serveSplit(invocation, link, options, count, signal);
+    if (split === "done") return;
+    const remembers = options.cacheRead || options.cacheWrite;
+    const plan: Planned =
+      split ?? (await decide(invocation, remembers ? undefined : whyHere, signal));
     const delivery =
       plan.at === "anywhere"
         ? createDelivery(deps, plan, invocation.umask, link, signal)
         : undefined;
-    const task: Task = {
-      build: invocation.build,
-      kind: plan.kind,
-      label: plan.label,
-      action: plan.at === "anywhere" ? plan.action : undefined,
-      whyHere: plan.at === "here" ? plan.reason : undefined,
-      async runHere(during) {
-        const { exitCode } = await link.run(coloursHere(invocation), during);
-        return exitCode;
-      },
-      async commit(outcome, peer, during) {
-        if (delivery === undefined) throw new MeshError("refused", "the task may only run here");
-        await delivery.commit(outcome, peer, during);
-      },
-      onProgress: (progress, peer) => delivery?.onProgress(progress, peer),
+    const work: Work = {
+      ...{ build: invocation.build, options, plan, arrivedWallMs, whyHere, delivery },
+      ...{ cwd: invocation.cwd, planMs: clock.nowMs() - startMs },
+      runHere: (extraArgs, capture, during) =>
+        link.run([...coloursHere(invocation, capture), ...extraArgs], capture, during),
+      release: () => link.release(),
     };
-    const outcome = await owner.submit(task, signal);
-    if (build !== undefined) build.tally = tally(build.tally, entryOf(outcome, task.whyHere));
+    count(await deps.course.run(work, signal));
     await delivery?.flushed();
+  }
+
+  /** A command made of several: done, or to be run as it is for a reason; undefined: it is none. */
+  async function serveSplit(
+    invocation: ShimInvocation,
+    link: ShimLink,
+    options: CourseOptions,
+    onEnd: (end: CourseEnd) => void,
+    signal: AbortSignal,
+  ): Promise<"done" | Planned | undefined> {
+    const { compiler, build, cwd, umask, inexact } = invocation;
+    if (deps.nvcc === undefined || inexact || compilerFamilyOf(compiler) !== "nvcc")
+      return undefined;
+    const whyHere = () => whyNotElsewhere(options);
+    const of = { build, cwd, umask, options, arrivedWallMs: clock.wallMs(), whyHere, onEnd };
+    const runStep = createStepRunner(deps, of);
+    const end = await deps.nvcc.serve({ invocation, runStep }, signal);
+    if (end.at === "here") return end;
+    await link.exit(end.exitCode, end.stdout, end.stderr);
+    return "done";
+  }
+
+  function whyNotElsewhere({ steal }: CourseOptions): string | undefined {
+    if (!steal) return "no-steal";
+    if (!deps.peersPresent()) return "no-peers";
+    // It starts here before anybody could steal it.
+    return deps.slotFree() ? "slot-free" : undefined;
   }
 
   async function onInvocation(
@@ -174,91 +204,4 @@ export function createCompileDoor(
   }
 
   return { onInvocation, openBuild };
-}
-
-function entryOf(outcome: Outcome, whyHere: string | undefined): Parameters<typeof tally>[1] {
-  return outcome.source === "here"
-    ? { source: "here", peer: undefined, reason: outcome.fallback ?? whyHere }
-    : { source: "there", peer: outcome.peer, reason: undefined };
-}
-
-/** A compiler that writes to the terminal itself knows about colours. */
-function coloursHere({
-  compiler,
-  args,
-  wantsColour,
-  stderrIsTty,
-}: ShimInvocation): readonly string[] {
-  return wantsColour && !stderrIsTty && compilerFamilyOf(compiler) === "gcc"
-    ? colourArgs(args)
-    : [];
-}
-
-/** A peer's compiler never sees the terminal. */
-function coloursThere(invocation: ShimInvocation): readonly string[] {
-  const { compiler, args, env, wantsColour, stderrIsTty } = invocation;
-  const onScreen = stderrIsTty && env.TERM !== undefined && env.TERM !== "dumb";
-  return (wantsColour || onScreen) && compilerFamilyOf(compiler) === "gcc" ? colourArgs(args) : [];
-}
-
-type Decision = Extract<Plan, { at: "here" }> | (ActionPlan & { readonly action: EncodedAction });
-
-/** Reasons in the order of what they cost to find. */
-function createDecider(
-  deps: CompileDoorDeps,
-): (invocation: ShimInvocation, steal: boolean, signal: AbortSignal) => Promise<Decision> {
-  // Real paths of compilers: one entry per name in the PATH, so a few.
-  const realPaths = createRecentMap<string, string>(64);
-  // A disk that fails does so for every file, and the user's terminal is no place to count them.
-  const warned = createRecentMap<string, true>(256);
-
-  function warnOnce({ build, compiler, args }: ShimInvocation, reason: string, why: unknown): void {
-    const key = `${build}\0${reason}`;
-    if (warned.get(key)) return;
-    warned.set(key, true);
-    const message = `${compiler} ${glance(compiler, args).label}: not planned: ${messageOf(why)}`;
-    deps.emit({ event: "log", level: "warn", message });
-  }
-
-  async function isWrapper(compiler: string): Promise<boolean> {
-    const real = realPaths.get(compiler) ?? (await deps.disk.realPath(compiler)) ?? compiler;
-    realPaths.set(compiler, real);
-    return isCompilerWrapper(real);
-  }
-
-  return async (invocation, steal, signal) => {
-    const { compiler, args } = invocation;
-    const here = (reason: string): Decision => ({ at: "here", reason, ...glance(compiler, args) });
-    if (!steal) return here("no-steal");
-    if (!deps.peersPresent()) return here("no-peers");
-    if (invocation.inexact) return here("not-utf8");
-    const family = compilerFamilyOf(compiler);
-    if (family === undefined) return here("unknown-compiler");
-    if (await isWrapper(compiler)) return here("compiler-wrapper");
-    // It would start here before anybody could steal it: finding its inputs would be for nothing.
-    // Rust units are read all the same, because later ones depend on what they were given.
-    if (family === "gcc" && deps.slotFree()) return here("slot-free");
-    const planner = family === "rustc" ? deps.planRustc : deps.planGcc;
-    try {
-      const plan = await planner(invocation, signal);
-      if (plan.at === "here") return plan;
-      const trouble = whyNotPlaceable(deps.disk, plan.spec.outputPaths);
-      if (trouble !== undefined) {
-        return { at: "here", reason: trouble, kind: plan.kind, label: plan.label };
-      }
-      const spec = coloured(plan.spec, coloursThere(invocation));
-      return { ...plan, spec, action: deps.encodeAction(spec) };
-    } catch (error) {
-      signal.throwIfAborted();
-      const reason = isMeshError(error) ? error.code : "planner-failed";
-      warnOnce(invocation, reason, error);
-      return here(reason);
-    }
-  };
-}
-
-function coloured(spec: ActionSpec, colours: readonly string[]): ActionSpec {
-  const [compiler, ...args] = spec.argv;
-  if (colours.length === 0 || compiler === undefined) return spec;
-  return { ...spec, argv: [compiler, ...colours, ...args] };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type ParsedCompile, parseGccArgs, type StaysHere } from "./gcc-args.ts";
 import { rowNames } from "./gcc-options.ts";
+import type { Unit } from "./gcc-units.ts";
 
 const parse = (...args: string[]): ParsedCompile | StaysHere => parseGccArgs(args, "gcc", "gcc");
 
@@ -10,8 +11,11 @@ function compile(...args: string[]): ParsedCompile {
   return parsed;
 }
 
+/** A parsed compile of one source, its unit among the rest. */
+type Flat = Omit<ParsedCompile, "units" | "bareArgs"> & Omit<Unit, "source">;
+
 /** What an option does to `gcc -c a.c -o a.o`; only what differs from doing nothing is named. */
-const effects: readonly (readonly [args: string, effect: Partial<ParsedCompile>])[] = [
+const effects: readonly (readonly [args: string, effect: Partial<Flat>])[] = [
   ["-c", {}],
   ["--compile", {}],
   ["-o dir/b.o", { output: "dir/b.o" }],
@@ -50,19 +54,25 @@ const effects: readonly (readonly [args: string, effect: Partial<ParsedCompile>]
   ["-undef", {}],
   ["-trigraphs", {}],
   ["-H", {}],
-  ["-MD", { dependencies: dependencies({ path: "a.d" }) }],
-  ["-MMD", { dependencies: dependencies({ path: "a.d", systemHeaders: false }) }],
-  ["--write-dependencies", { dependencies: dependencies({ path: "a.d" }) }],
-  ["--write-user-dependencies", { dependencies: dependencies({ systemHeaders: false }) }],
-  ["-MD -MF x.d", { dependencies: dependencies({ path: "x.d" }) }],
-  ["-MD -MFx.d", { dependencies: dependencies({ path: "x.d" }) }],
-  ["-MD -MT t -MQ q", { dependencies: dependencies({ targets: ["t", "q"] }) }],
-  ["-MD -MP", { dependencies: dependencies({ phony: true }) }],
-  ["-MD -MV", { dependencies: dependencies({}) }],
-  ["-Wp,-MD,x.d", { dependencies: dependencies({ path: "x.d" }) }],
+  ["-MD", { dependencyPath: "a.d", dependencies: dependencies({}) }],
+  ["-MMD", { dependencyPath: "a.d", dependencies: dependencies({ systemHeaders: false }) }],
+  ["--write-dependencies", { dependencyPath: "a.d", dependencies: dependencies({}) }],
+  [
+    "--write-user-dependencies",
+    { dependencyPath: "a.d", dependencies: dependencies({ systemHeaders: false }) },
+  ],
+  ["-MD -MF x.d", { dependencyPath: "x.d", dependencies: dependencies({}) }],
+  ["-MD -MFx.d", { dependencyPath: "x.d", dependencies: dependencies({}) }],
+  [
+    "-MD -MT t -MQ q",
+    { dependencyPath: "a.d", dependencies: dependencies({ targets: ["t", "q"] }) },
+  ],
+  ["-MD -MP", { dependencyPath: "a.d", dependencies: dependencies({ phony: true }) }],
+  ["-MD -MV", { dependencyPath: "a.d", dependencies: dependencies({}) }],
+  ["-Wp,-MD,x.d", { dependencyPath: "x.d", dependencies: dependencies({}) }],
   [
     "-Wp,-MMD,x.d,-MT,t",
-    { dependencies: dependencies({ path: "x.d", systemHeaders: false, targets: ["t"] }) },
+    { dependencyPath: "x.d", dependencies: dependencies({ systemHeaders: false, targets: ["t"] }) },
   ],
   ["-Wp,-D_FORTIFY_SOURCE=2,-UX", { defined: ["_FORTIFY_SOURCE"] }],
   ["-target arm-linux", { toolFlags: ["-target", "arm-linux"] }],
@@ -122,17 +132,31 @@ const effects: readonly (readonly [args: string, effect: Partial<ParsedCompile>]
   ["-fprofile-arcs", { extraOutputs: ["a.gcno"] }],
   ["-finput-charset=UTF-8 -fexec-charset=utf8 -fwide-exec-charset=UTF-8", {}],
   ["-x c", {}],
+  ["-S", { makes: "assembly" }],
+  ["--assemble", { makes: "assembly" }],
+  ["-E", { makes: "preprocessed" }],
+  ["--preprocess", { makes: "preprocessed" }],
+  ["-E -S -c", { makes: "preprocessed" }],
+  ["-E -dM", { makes: "preprocessed" }],
+  ["-E -dD -dI -dN -dU", { makes: "preprocessed" }],
+  ["-E -P -C -CC", { makes: "preprocessed" }],
+  ["-E -MD", { makes: "preprocessed", dependencyPath: "a.d", dependencies: dependencies({}) }],
+  ["-E -gsplit-dwarf", { makes: "preprocessed", splitDwarf: true, toolFlags: ["-gsplit-dwarf"] }],
+  ["-S --coverage", { makes: "assembly", extraOutputs: ["a.gcno"] }],
+  ["--embed-dir=e", { embedDirs: ["e"] }],
+  ["-flto -frandom-seed=a.c", {}],
+  ["-flto=auto -frandom-seed=a.c -flto-partition=none -flto-compression-level=1", {}],
+  ["-flto -fno-lto", {}],
+  ["-flto-jobs=2 -fsplit-lto-unit -fno-split-lto-unit -fwhole-program-vtables", {}],
+  ["-fprofile-instr-generate", {}],
+  ["-fprofile-dir=/x -fprofile-update=atomic", {}],
 ];
 
 const refused: readonly (readonly [args: string, reason: string])[] = [
-  ["-E", "preprocess-only"],
-  ["--preprocess", "preprocess-only"],
   ["-M", "preprocess-only"],
   ["-MM", "preprocess-only"],
   ["--dependencies", "preprocess-only"],
   ["--user-dependencies", "preprocess-only"],
-  ["-S", "assembly-output"],
-  ["--assemble", "assembly-output"],
   ["-fsyntax-only", "syntax-only"],
   ["--version", "query"],
   ["--help", "query"],
@@ -199,11 +223,9 @@ const refused: readonly (readonly [args: string, reason: string])[] = [
   ["-fprofile-list=x", "profile"],
   ["-fprofile-values", "profile"],
   ["-fprofile-remapping-file=x", "profile"],
-  ["-flto", "lto"],
-  ["-flto=auto", "lto"],
-  ["-fwhole-program-vtables", "lto"],
+  ["-flto", "lto-random-seed"],
+  ["-flto=auto", "lto-random-seed"],
   ["-fthinlto-index=x", "lto"],
-  ["-fsplit-lto-unit", "lto"],
   ["-fmodules-ts", "modules"],
   ["-fmodule-mapper=x", "modules"],
   ["-fimplicit-modules", "modules"],
@@ -261,10 +283,13 @@ const refused: readonly (readonly [args: string, reason: string])[] = [
   ["-o -", "stdout"],
   ["-MD -MF -", "stdout"],
   ["-MF x.d", "bad-arguments"],
+  ["-dM", "dump"],
+  ["-S -gsplit-dwarf", "extra-output"],
   ["-include", "bad-arguments"],
   ["-x c-header", "no-source"],
   ["-", "stdin"],
-  ["b.c", "several-sources"],
+  ["b.c -o x.o", "several-sources"],
+  ["b.cpp", "several-languages"],
 ];
 
 function dirs(some: Partial<ParsedCompile["dirs"]>): ParsedCompile["dirs"] {
@@ -274,20 +299,26 @@ function dirs(some: Partial<ParsedCompile["dirs"]>): ParsedCompile["dirs"] {
 function dependencies(
   some: Partial<NonNullable<ParsedCompile["dependencies"]>>,
 ): NonNullable<ParsedCompile["dependencies"]> {
-  return { path: "a.d", systemHeaders: true, phony: false, targets: [], ...some };
+  return { systemHeaders: true, phony: false, targets: [], ...some };
 }
 
-function linkOnly(names: string): (readonly [string, Partial<ParsedCompile>])[] {
+function linkOnly(names: string): (readonly [string, Partial<Flat>])[] {
   return names.split(" ").map((name) => [name, {}] as const);
+}
+
+function flat({ bareArgs: _, units, ...rest }: ParsedCompile): Flat {
+  const [unit] = units;
+  if (unit === undefined || units.length > 1) throw new Error("not one source");
+  const { source: __, ...made } = unit;
+  return { ...rest, ...made };
 }
 
 describe("an option of a compile", () => {
   const plain = compile("-c", "a.c", "-o", "a.o");
 
   test.each(effects)("%s has its effect and no other", (args, effect) => {
-    const { bareArgs: _, ...parsed } = compile("-c", "a.c", "-o", "a.o", ...args.split(" "));
-    const { bareArgs: __, ...expected } = { ...plain, ...effect };
-    expect(parsed).toEqual(expected);
+    const parsed = compile("-c", "a.c", "-o", "a.o", ...args.split(" "));
+    expect(flat(parsed)).toEqual({ ...flat(plain), ...effect });
   });
 
   test.each(refused)("%s keeps the compile here: %s", (args, reason) => {
@@ -330,9 +361,12 @@ describe("the language", () => {
   });
 
   test.each([
-    ["a.s", "assembler"],
-    ["a.S", "assembler"],
-    ["-x assembler-with-cpp a.c", "assembler"],
+    ["-S a.s", "assembler"],
+    ["-E a.s -o a.i", "assembler"],
+    ["-S a.S", "assembler"],
+    ["-E a.c", "preprocess-only"],
+    ["a.c b.c -MD -MF x.d", "several-sources"],
+    ["a.c sub/a.c", "several-sources"],
     ["a.i", "preprocessed-source"],
     ["a.ii", "preprocessed-source"],
     ["-x cpp-output a.c", "preprocessed-source"],
@@ -351,11 +385,58 @@ describe("the language", () => {
   });
 });
 
+describe("an assembler source", () => {
+  test.each([
+    ["a.s", "plain", "a.o"],
+    ["a.S", "preprocessed", "a.o"],
+    ["dir/a.sx", "preprocessed", "a.o"],
+    ["-x assembler a.c", "plain", "a.o"],
+    ["-x assembler-with-cpp a", "preprocessed", "a.o"],
+    ["-E a.S -o a.i", "preprocessed", "a.i"],
+  ])("%s is read %s and makes %s", (args, assembler, output) => {
+    const parsed = compile("-c", ...args.split(" "));
+    expect(parsed).toMatchObject({ language: "c", assembler, units: [{ output }] });
+  });
+
+  test("has a dependency file only where the preprocessor reads it, and never notes for coverage", () => {
+    const args = ["-c", "-MD", "--coverage", "-gsplit-dwarf", "-o", "b.o"];
+    const of = (source: string) => compile(...args, source).units;
+    const extraOutputs = ["b.dwo"];
+    expect(of("a.s")).toMatchObject([{ dependencyPath: undefined, extraOutputs }]);
+    expect(of("a.S")).toMatchObject([{ dependencyPath: "b.d", extraOutputs }]);
+  });
+});
+
+test("link time optimisation is only Clang's to share without a seed", () => {
+  expect(parseGccArgs(["-flto", "-c", "a.c"], "clang", "clang")).toMatchObject({ at: "anywhere" });
+  expect(parseGccArgs(["-flto", "-E", "a.c", "-oa.i"], "gcc", "gcc").at).toBe("anywhere");
+});
+
+test("after -x none, compilers for C++ disagree about .c", () => {
+  const args = ["-c", "-x", "none", "a.c"];
+  expect(parseGccArgs(args, "g++", "gcc")).toMatchObject({ reason: "language" });
+  expect(parseGccArgs(args, "gcc", "gcc").at).toBe("anywhere");
+});
+
 describe("what is made", () => {
+  test("several sources make an object each, in the working directory", () => {
+    const { units } = compile("-c", "a.c", "src/b.c", "-MMD", "--coverage");
+    expect(units).toEqual([
+      { source: "a.c", output: "a.o", dependencyPath: "a.d", extraOutputs: ["a.gcno"] },
+      { source: "src/b.c", output: "b.o", dependencyPath: "b.d", extraOutputs: ["b.gcno"] },
+    ]);
+  });
+
+  test("a name that only has a suffix stays here when others are derived from it", () => {
+    expect(parse("-c", "a.c", "-o", "out/.a", "-MD")).toMatchObject({ reason: "output-name" });
+    expect(parse("-c", "a.c", "-o", ".a", "--coverage")).toMatchObject({ reason: "output-name" });
+    expect(parse("-c", "a.c", "-o", ".a", "-MD", "-MF", "a.d").at).toBe("anywhere");
+  });
+
   test("a compile without -o puts the object and all that goes with it in the working directory", () => {
-    expect(compile("-c", "src/a.b.c", "-MD", "-gsplit-dwarf", "--coverage")).toMatchObject({
+    expect(flat(compile("-c", "src/a.b.c", "-MD", "-gsplit-dwarf", "--coverage"))).toMatchObject({
       output: "a.b.o",
-      dependencies: { path: "a.b.d" },
+      dependencyPath: "a.b.d",
       extraOutputs: ["a.b.dwo", "a.b.gcno"],
     });
   });
@@ -366,19 +447,16 @@ describe("what is made", () => {
     ["a.x", "a"],
     [".hidden/a.lo", ".hidden/a"],
   ])("files beside %s are named %s.*", (output, stem) => {
-    expect(compile("-c", "a.c", "-o", output, "-MD", "--coverage", "-gsplit-dwarf")).toMatchObject({
-      dependencies: { path: `${stem}.d` },
+    const args = ["-c", "a.c", "-o", output, "-MD", "--coverage", "-gsplit-dwarf"];
+    expect(flat(compile(...args))).toMatchObject({
+      dependencyPath: `${stem}.d`,
       extraOutputs: [`${stem}.dwo`, `${stem}.gcno`],
     });
   });
 
   test("the last -o and the last -MF count", () => {
-    expect(compile("-c", "a.c", "-o", "x.o", "-oy.o", "-MD", "-MF", "x.d", "-MFy.d")).toMatchObject(
-      {
-        output: "y.o",
-        dependencies: { path: "y.d" },
-      },
-    );
+    const args = ["-c", "a.c", "-o", "x.o", "-oy.o", "-MD", "-MF", "x.d", "-MFy.d"];
+    expect(flat(compile(...args))).toMatchObject({ output: "y.o", dependencyPath: "y.d" });
   });
 
   test("a command that links stays here", () => {

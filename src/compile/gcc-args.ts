@@ -3,11 +3,21 @@
  * stays here. It is given arguments with response files already expanded, and reads nothing.
  */
 import { type Reason, type Role, rowFor } from "./gcc-options.ts";
+import {
+  type Assembler,
+  isLinkInput,
+  type Language,
+  languageOf,
+  type Makes,
+  type Spoken,
+  type Unit,
+  unitOf,
+} from "./gcc-units.ts";
+import { assemblerFlag, instructionSet, isHarmlessFeature } from "./gcc-values.ts";
 import type { Family, SearchDirs } from "./search-path.ts";
 
 export type { Reason } from "./gcc-options.ts";
-
-export type Language = "c" | "c++";
+export type { Assembler, Language, Makes, Unit } from "./gcc-units.ts";
 
 export interface StaysHere {
   readonly at: "here";
@@ -16,16 +26,20 @@ export interface StaysHere {
   readonly culprit?: string;
 }
 
-/** One source to one object. Paths are as typed. */
+/** Sources, and what is made of each. Paths are as typed. */
 export interface ParsedCompile {
   readonly at: "anywhere";
   readonly language: Language;
-  readonly source: string;
-  readonly output: string;
-  readonly dependencies: DependencyFile | undefined;
-  /** `.dwo` and `.gcno` files that come with the object. */
-  readonly extraOutputs: readonly string[];
+  /** The language as -x takes it. */
+  readonly languageName: string;
+  readonly assembler: Assembler;
+  readonly makes: Makes;
+  /** One per source, at least one. */
+  readonly units: readonly Unit[];
+  readonly dependencies: DependencyOptions | undefined;
   readonly dirs: SearchDirs;
+  /** Where `#embed` looks. */
+  readonly embedDirs: readonly string[];
   readonly forced: readonly string[];
   /** Names of macros defined by -D. */
   readonly defined: readonly string[];
@@ -42,8 +56,7 @@ export interface ParsedCompile {
   readonly bareArgs: readonly string[];
 }
 
-export interface DependencyFile {
-  readonly path: string;
+export interface DependencyOptions {
   readonly systemHeaders: boolean;
   readonly phony: boolean;
   /** Empty: the object's name. */
@@ -53,6 +66,7 @@ export interface DependencyFile {
 interface Draft {
   readonly family: Family;
   readonly dirs: { readonly [K in keyof SearchDirs]: string[] };
+  readonly embedDirs: string[];
   readonly inputs: { readonly path: string; readonly language: string | undefined }[];
   readonly forced: string[];
   readonly defined: string[];
@@ -62,7 +76,8 @@ interface Draft {
   readonly targets: string[];
   trickyDefine: ParsedCompile["trickyDefine"];
   language: string | undefined;
-  compile: boolean;
+  makes: Makes | undefined;
+  macroDump: string | undefined;
   output: string | undefined;
   writesDependencies: boolean;
   systemHeaders: boolean;
@@ -70,11 +85,15 @@ interface Draft {
   phony: boolean;
   splitDwarf: boolean;
   coverage: boolean;
+  lto: boolean;
+  seeded: boolean;
   modern: boolean;
 }
 
-const here = (reason: Reason, culprit?: string): StaysHere =>
-  culprit === undefined ? { at: "here", reason } : { at: "here", reason, culprit };
+const here = (reason: Reason, culprit?: string): StaysHere => ({
+  ...{ at: "here", reason },
+  ...(culprit !== undefined && { culprit }),
+});
 
 /**
  * @param driver the file name of the compiler as called: `g++` takes `.c` for C++.
@@ -104,21 +123,18 @@ export function parseGccArgs(
       value = next;
       words.push(next);
     }
-    if (row.role.startsWith("here:")) return reasonOf(row.role, arg);
+    if (row.role.startsWith("here:")) return here(row.role.slice("here:".length) as Reason, arg);
     const refusal = take(draft, row.role as Role, name, value, words);
     if (refusal !== undefined) return refusal;
   }
   return finish(draft, driver);
 }
 
-function reasonOf(role: string, arg: string): StaysHere {
-  return here(role.slice("here:".length) as Reason, arg);
-}
-
 function emptyDraft(family: Family): Draft {
   return {
     family,
     dirs: { quote: [], bracket: [], system: [], after: [] },
+    embedDirs: [],
     inputs: [],
     forced: [],
     defined: [],
@@ -128,7 +144,8 @@ function emptyDraft(family: Family): Draft {
     targets: [],
     trickyDefine: undefined,
     language: undefined,
-    compile: false,
+    makes: undefined,
+    macroDump: undefined,
     output: undefined,
     writesDependencies: false,
     systemHeaders: true,
@@ -136,6 +153,8 @@ function emptyDraft(family: Family): Draft {
     phony: false,
     splitDwarf: false,
     coverage: false,
+    lto: false,
+    seeded: false,
     modern: false,
   };
 }
@@ -161,7 +180,7 @@ function take(
       else if (!instructionSet.test(value)) draft.toolFlags.push(arg);
       return undefined;
     case "feature":
-      return feature(value) ? undefined : here("unknown-flag", arg);
+      return isHarmlessFeature(value) ? undefined : here("unknown-flag", arg);
     case "warning":
       return value.startsWith("p,") || value.startsWith("a,") || value.startsWith("l,")
         ? here("unknown-flag", arg)
@@ -199,8 +218,10 @@ function take(
 
 /** Options about sources, outputs and dependency files. */
 const aboutFiles: ReadonlySet<Role> = new Set<Role>([
-  "compile",
+  "stage",
+  "macro-dump",
   "output",
+  "language",
   "dependencies",
   "dependency-file",
   "dependency-target",
@@ -217,14 +238,26 @@ function takeFile(
 ): StaysHere | undefined {
   const arg = words[0] ?? "";
   switch (role) {
-    case "compile":
-      draft.compile = true;
+    case "stage":
+      draft.makes = earlier(draft.makes, name);
+      return undefined;
+    case "macro-dump":
+      draft.macroDump = arg;
+      return undefined;
+    case "embed":
+      draft.embedDirs.push(value);
+      return undefined;
+    case "lto":
+      draft.lto = name !== "-fno-lto";
+      return undefined;
+    case "seed":
+      draft.seeded = true;
       return undefined;
     case "output":
       draft.output = value;
       return value === "-" ? here("stdout") : undefined;
     case "language":
-      draft.language = value === "none" ? undefined : value;
+      draft.language = value;
       return undefined;
     case "forced":
       draft.forced.push(value);
@@ -253,23 +286,6 @@ function takeFile(
       return here("unknown-flag", arg);
   }
 }
-
-/** x86 instruction sets, tuning and code shapes: none of them changes tools or folders. */
-const instructionSet =
-  /^(?:no-)?(?:sse|avx|fma|bmi|popcnt|aes|pclmul|f16c|lzcnt|movbe|sha|adx|rdrnd|rdseed|xsave|fsgsbase|cx16|sahf|prfchw|mmx|3dnow|abm|tbm|gfni|vaes|vpclmul|tune=|cmodel=|red-zone|stack|preferred-stack|incoming-stack|indirect|function-return|retpoline|omit-leaf|fentry|record-mcount|nop-mcount|skip-rax|harden-sls|speculative|branches-within|general-regs-only|fpmath=|recip|veclibabi|prefer-vector|long-double|align|cet|shstk|relax|accumulate)/;
-
-/** A value with a slash or a suffix may be a file; only these are known to be none. */
-function feature(value: string): boolean {
-  const equals = value.indexOf("=");
-  if (equals < 0) return true;
-  if (/^(?:debug|macro|file|profile|coverage)-prefix-map=/.test(value)) return true;
-  if (/^(?:(?:debug|coverage|file)-compilation-dir|profile-dir|random-seed)=/.test(value))
-    return true;
-  return /^[\w+,:-]*$|^[\d.]+$/.test(value.slice(equals + 1));
-}
-
-const assemblerFlag =
-  /^(?:--(?:no)?execstack|--fatal-warnings|--no-warn|-W|--warn|-g\w*|--gdwarf-\d(?:-[a-z-]+)?|--gdwarf-sections|--compress-debug-sections(?:=\w+)?|--nocompress-debug-sections|-m[\w=.+-]+|--divide|--elf-stt-common=\w+|--noexecstack|--generate-missing-build-notes=\w+|-mrelax-relocations=\w+)$/;
 
 function define(draft: Draft, value: string): StaysHere | undefined {
   draft.defined.push(/^\w*/.exec(value)?.[0] ?? "");
@@ -301,36 +317,45 @@ function passToPreprocessor(draft: Draft, value: string, arg: string): StaysHere
   return undefined;
 }
 
+/** Of several stages the one that ends first counts, wherever it stands. */
+function earlier(before: Makes | undefined, name: string): Makes {
+  if (before === "preprocessed" || name === "-E" || name === "--preprocess") return "preprocessed";
+  return before === "assembly" || name === "-S" || name === "--assemble" ? "assembly" : "object";
+}
+
 function finish(draft: Draft, driver: string): ParsedCompile | StaysHere {
-  const [input, second] = draft.inputs;
-  if (input === undefined) return here("no-source");
-  const language = languageOf(input, driver);
-  if (!draft.compile) {
+  const [first] = draft.inputs;
+  if (first === undefined) return here("no-source");
+  const { makes, writesDependencies, dependencyPath } = draft;
+  if (makes === undefined) {
     const links = draft.inputs.every(({ path, language: given }) => !given && isLinkInput(path));
     return here(links ? "link" : "no-c-flag");
   }
-  if (second !== undefined) return here("several-sources");
-  if (typeof language !== "string") return language;
-  if (draft.dependencyPath !== undefined && !draft.writesDependencies) return here("bad-arguments");
-  const output = draft.output ?? withSuffix(baseName(input.path), ".o");
+  const spoken = commonLanguage(draft, driver);
+  if (!("assembler" in spoken)) return spoken;
+  const { language, assembler, name } = spoken;
+  if (dependencyPath !== undefined && !writesDependencies) return here("bad-arguments");
+  if (draft.macroDump !== undefined && makes !== "preprocessed")
+    return here("dump", draft.macroDump);
+  // Nothing comes of it, or nothing but a warning.
+  if (assembler === "plain" ? makes !== "object" : assembler !== "none" && makes === "assembly")
+    return here("assembler");
+  if (draft.lto && !draft.seeded && draft.family === "gcc" && makes !== "preprocessed")
+    return here("lto-random-seed");
+  const made = unitsOf(draft, makes, assembler);
+  if ("at" in made) return made;
   return {
     at: "anywhere",
     language,
-    source: input.path,
-    output,
-    dependencies: draft.writesDependencies
-      ? {
-          path: draft.dependencyPath ?? withSuffix(output, ".d"),
-          systemHeaders: draft.systemHeaders,
-          phony: draft.phony,
-          targets: draft.targets,
-        }
+    languageName: name,
+    assembler,
+    makes,
+    units: made.units,
+    dependencies: writesDependencies
+      ? { systemHeaders: draft.systemHeaders, phony: draft.phony, targets: draft.targets }
       : undefined,
-    extraOutputs: [
-      ...(draft.splitDwarf ? [withSuffix(output, ".dwo")] : []),
-      ...(draft.coverage ? [withSuffix(output, ".gcno")] : []),
-    ],
     dirs: draft.dirs,
+    embedDirs: draft.embedDirs,
     forced: draft.forced,
     defined: draft.defined,
     trickyDefine: draft.trickyDefine,
@@ -342,43 +367,34 @@ function finish(draft: Draft, driver: string): ParsedCompile | StaysHere {
   };
 }
 
-const byName: Readonly<Record<string, Language>> = { c: "c", "c++": "c++" };
-const cxxSuffixes: ReadonlySet<string> = new Set(["cc", "cpp", "cxx", "c++", "C", "CPP", "cp"]);
-
-function languageOf(
-  { path, language }: { readonly path: string; readonly language: string | undefined },
-  driver: string,
-): Language | StaysHere {
-  if (language !== undefined) {
-    const known = byName[language];
-    if (known !== undefined) return known;
-    if (language.endsWith("-header") || language.endsWith("-header-unit"))
-      return here("pch-create");
-    if (language.startsWith("assembler")) return here("assembler");
-    if (language.endsWith("cpp-output")) return here("preprocessed-source");
-    return here("language", language);
+/** All sources are to be in one language: each has a compiler and header folders of its own. */
+function commonLanguage({ inputs }: Draft, driver: string): Spoken | StaysHere {
+  let common: Spoken | undefined;
+  for (const input of inputs) {
+    const spoken = languageOf(input, driver);
+    if (typeof spoken === "string")
+      return spoken === "language" ? here(spoken, input.language ?? input.path) : here(spoken);
+    if (common !== undefined && common.name !== spoken.name) return here("several-languages");
+    common = spoken;
   }
-  const suffix = /\.([^./]+)$/.exec(path)?.[1] ?? "";
-  if (cxxSuffixes.has(suffix)) return "c++";
-  if (suffix === "c") return /\+\+/.test(driver) ? "c++" : "c";
-  if (/^(?:s|S|sx)$/.test(suffix)) return here("assembler");
-  if (/^(?:i|ii)$/.test(suffix)) return here("preprocessed-source");
-  if (/^(?:h|hh|H|hp|hxx|hpp|HPP|h\+\+|tcc)$/.test(suffix)) return here("pch-create");
-  if (/^(?:cppm|ixx|cxxm|c\+\+m|ccm|pcm)$/.test(suffix)) return here("modules");
-  return isLinkInput(path) ? here("link") : here("language", `.${suffix}`);
+  return common ?? here("no-source");
 }
 
-function isLinkInput(path: string): boolean {
-  return /\.(?:o|obj|lo|a|la|so(?:\.[\d.]+)?|ld|lds|map|ver|exp|def|res|dylib|bc)$/.test(path);
-}
-
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
-}
-
-/** Replaces what follows the last dot of the file's name, or adds to a name without one. */
-function withSuffix(path: string, suffix: string): string {
-  const start = path.lastIndexOf("/") + 1;
-  const dot = path.lastIndexOf(".");
-  return (dot > start ? path.slice(0, dot) : path) + suffix;
+function unitsOf(
+  draft: Draft,
+  makes: Makes,
+  assembler: Assembler,
+): { readonly units: readonly Unit[] } | StaysHere {
+  const several = draft.inputs.length > 1;
+  // The driver refuses one object for all of them; one dependency file is that of the last.
+  if (several && (draft.output !== undefined || draft.dependencyPath !== undefined))
+    return here("several-sources");
+  const units: Unit[] = [];
+  for (const { path } of draft.inputs) {
+    const unit = unitOf(path, { ...draft, makes }, assembler);
+    if (typeof unit === "string") return here(unit);
+    if (units.some(({ output }) => output === unit.output)) return here("several-sources");
+    units.push(unit);
+  }
+  return { units };
 }

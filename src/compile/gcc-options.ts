@@ -12,8 +12,8 @@ export type Reason =
   | "several-architectures"
   | "stdin"
   | "stdout"
+  | "several-languages"
   | "preprocess-only"
-  | "assembly-output"
   | "syntax-only"
   | "query"
   | "verbose"
@@ -23,6 +23,7 @@ export type Reason =
   | "preprocessed-source"
   | "pch-create"
   | "pch-use"
+  | "output-name"
   | "save-temps"
   | "dump"
   | "extra-output"
@@ -30,6 +31,7 @@ export type Reason =
   | "profile"
   | "plugin"
   | "lto"
+  | "lto-random-seed"
   | "modules"
   | "specs"
   | "charset"
@@ -56,7 +58,8 @@ export type Role =
   | "preprocessor-pass"
   | "assembler-pass"
   | "llvm-pass"
-  | "compile"
+  | "stage"
+  | "macro-dump"
   | "output"
   | "language"
   | "standard"
@@ -64,6 +67,7 @@ export type Role =
   | "bracket"
   | "system"
   | "after"
+  | "embed"
   | "forced"
   | "define"
   | "dependencies"
@@ -72,7 +76,9 @@ export type Role =
   | "dependency-phony"
   | "charset"
   | "split-dwarf"
-  | "coverage";
+  | "coverage"
+  | "lto"
+  | "seed";
 
 export interface Row {
   readonly form: Form;
@@ -84,15 +90,16 @@ type Line = readonly [form: Form, role: Role | `here:${Reason}`, names: string];
 /** The longest name that fits an argument decides. */
 const lines: readonly Line[] = [
   // What is to be made.
-  ["flag", "compile", "-c --compile"],
+  ["flag", "stage", "-c --compile -S --assemble -E --preprocess"],
   ["either", "output", "-o"],
   ["separate", "output", "--output"],
   ["filled", "output", "--output="],
   ["either", "language", "-x"],
   ["filled", "standard", "-std= --std="],
   ["flag", "pass", "-ansi"],
-  ["flag", "here:preprocess-only", "-E --preprocess -M -MM --dependencies --user-dependencies"],
-  ["flag", "here:assembly-output", "-S --assemble"],
+  ["flag", "here:preprocess-only", "-M -MM --dependencies --user-dependencies"],
+  ["flag", "pass", "-P -C -CC"],
+  ["flag", "macro-dump", "-dD -dI -dM -dN -dU"],
   ["flag", "here:syntax-only", "-fsyntax-only"],
   [
     "flag",
@@ -107,6 +114,7 @@ const lines: readonly Line[] = [
   ["either", "quote", "-iquote"],
   ["either", "system", "-isystem"],
   ["either", "after", "-idirafter"],
+  ["filled", "embed", "--embed-dir="],
   ["either", "forced", "-include -imacros"],
   ["either", "tool", "-isysroot"],
   ["separate", "tool", "--sysroot"],
@@ -172,11 +180,19 @@ const lines: readonly Line[] = [
   ["joined", "here:time-report", "-fpost-ipa-mem-report -fproc-stat-report"],
   ["flag", "coverage", "--coverage -coverage -ftest-coverage -fprofile-arcs"],
 
+  // Optimisation at link time.
+  ["flag", "lto", "-flto -fno-lto"],
+  ["filled", "lto", "-flto="],
+  ["filled", "pass", "-flto-partition= -flto-compression-level= -flto-jobs="],
+  ["flag", "pass", "-fsplit-lto-unit -fno-split-lto-unit -fwhole-program-vtables"],
+  ["filled", "seed", "-frandom-seed="],
+
   // Files that the parser does not follow.
+  ["flag", "pass", "-fprofile-instr-generate"],
   ["joined", "here:profile", "-fprofile-use -fprofile-generate -fprofile-instr- -fprofile-sample"],
   ["joined", "here:profile", "-fcs-profile- -fauto-profile -fbranch-probabilities -fprofile-list"],
   ["joined", "here:profile", "-fprofile-values -fprofile-remapping-file"],
-  ["joined", "here:lto", "-flto -fwhole-program-vtables -fthinlto -fsplit-lto-unit"],
+  ["joined", "here:lto", "-flto -fthinlto"],
   ["joined", "here:modules", "-fmodule -fmodules -fimplicit-module -fprebuilt- -fbuiltin-module"],
   ["joined", "here:modules", "-fcxx-modules -fheader-unit -ftemplate-module -emit-module"],
   ["joined", "here:pch-use", "-include-pch -fpch- -fno-pch- -relocatable-pch"],

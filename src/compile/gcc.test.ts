@@ -1,70 +1,34 @@
-import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { chmodSync, mkdirSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { digestOf } from "../base/digest.ts";
-import { createFileView } from "../exec/file-view.ts";
-import { createToolchains } from "../exec/toolchain.ts";
-import { createClock } from "../host/clock.ts";
-import { createDisk } from "../host/disk.ts";
-import { createProcesses } from "../host/processes.ts";
-import { createGccPlanner, familyOf } from "./gcc.ts";
-import type { ActionPlan, Invocation, Plan } from "./plan.ts";
-import { canStage, createStage, type Ran, type Stage } from "./staged-root.contract.ts";
+import { familyOf } from "./gcc-verdict.ts";
+import {
+  baseEnv,
+  createGccWorld,
+  findCompilers,
+  type GccWorld,
+  readable,
+  runHere,
+} from "./gcc-world.contract.ts";
+import type { Invocation } from "./plan.ts";
+import { canStage } from "./staged-root.contract.ts";
 
-const compilers = ["gcc", "g++", "clang", "clang++"].flatMap((name) => {
-  const path = spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
-  return path === "" ? [] : [{ name, path }];
-});
-if (compilers.length < 4)
-  console.warn(`only ${compilers.map(({ name }) => name)} of gcc, g++, clang, clang++ are here`);
+const compilers = findCompilers();
 if (!canStage) console.warn("bwrap does not work here: byte identity is not tested");
 
-const { signal } = new AbortController();
-const disk = createDisk();
-const clock = createClock();
-const processes = createProcesses();
-let stage: Stage;
-let plan: (invocation: Invocation) => Promise<Plan>;
+let world: GccWorld;
 let folder = "";
 
 beforeAll(() => {
-  stage = createStage();
-  const { store } = stage;
-  const view = createFileView({ disk, store, clock });
-  const toolchains = createToolchains({ disk, processes, store, clock, view });
-  const planner = createGccPlanner(
-    { disk, processes, store, toolchains, clock, view },
-    { platform: "linux/test", timeoutMs: 60_000 },
-  );
-  plan = (invocation) => planner(invocation, signal);
-  folder = realpathSync(mkdtempSync(join(tmpdir(), "mesh gcc-")));
+  world = createGccWorld();
+  folder = world.folder;
   writeProject();
 });
-afterAll(async () => {
-  stage.close();
-  rmSync(folder, { recursive: true, force: true });
-  await processes.close();
-});
-
-function write(name: string, text: string): void {
-  mkdirSync(dirname(join(folder, name)), { recursive: true });
-  writeFileSync(join(folder, name), text);
-}
+afterAll(() => world.close());
 
 /** One small project with everything that makes include paths hard. */
 function writeProject(): void {
+  const { write } = world;
   const body =
     '#include "local.h"\n#include <lib/api.h>\nint twice(int n) { return n * FACTOR; }\n';
   write("src/main.c", `#include <stdio.h>\n${body}int unused(void) { int lost = 1; return 0; }\n`);
@@ -94,8 +58,6 @@ function writeProject(): void {
   symlinkSync(folder, join(folder, "self"));
   symlinkSync("main.c", join(folder, "src/alias.c"));
 }
-
-const baseEnv = { PATH: "/usr/bin:/bin", LANG: "C.UTF-8" };
 
 interface Case {
   readonly name: string;
@@ -224,37 +186,7 @@ function invocation(compiler: string, given: Case): Invocation {
   const words = typeof given.args === "string" ? given.args.split(" ") : given.args;
   const fill = (text: string): string => text.replace("$F", folder).replace("$S", source);
   const env = Object.entries(given.env ?? {}).map(([name, value]) => [name, fill(value)]);
-  return {
-    compiler,
-    args: words.map(fill),
-    cwd: realpathSync(join(folder, given.cwd ?? "src")),
-    env: { ...baseEnv, ...Object.fromEntries(env) },
-    umask: 0o022,
-  };
-}
-
-/** What the real compiler does here; its outputs are taken away again. */
-function runHere({ compiler, args, cwd, env }: Invocation, outputs: readonly string[]): Ran {
-  const ran = spawnSync(compiler, args, { cwd, env, encoding: "utf8" });
-  const written = outputs.filter((path) => existsSync(path));
-  const bytes = new Map(written.map((path) => [path, readFileSync(path)] as const));
-  for (const path of written) rmSync(path);
-  return { exitCode: ran.status ?? 1, stdout: ran.stdout, stderr: ran.stderr, outputs: bytes };
-}
-
-/** Objects by their digests: a difference of thousands of bytes says nothing. */
-function readable(ran: Ran): unknown {
-  const outputs = [...ran.outputs].map(([path, bytes]) => [
-    path,
-    path.endsWith(".d") ? bytes.toString() : digestOf(bytes),
-  ]);
-  return { ...ran, outputs: Object.fromEntries(outputs) };
-}
-
-async function mustPlan(asked: Invocation): Promise<ActionPlan> {
-  const planned = await plan(asked);
-  if (planned.at === "here") throw new Error(`stays here: ${planned.reason}`);
-  return planned;
+  return world.invocation(compiler, words.map(fill), given.cwd ?? "src", Object.fromEntries(env));
 }
 
 describe.skipIf(!canStage).each(compilers)(
@@ -263,9 +195,9 @@ describe.skipIf(!canStage).each(compilers)(
     const fitting = identical.filter(({ only }) => only === undefined || only.test(name));
     test.each(fitting)("$name", async (given) => {
       const asked = invocation(path, given);
-      const { spec } = await mustPlan(asked);
+      const { spec } = await world.mustPlan(asked);
       const here = runHere(asked, spec.outputPaths);
-      const there = stage.run(spec);
+      const there = world.stage.run(spec);
       expect(readable(there)).toEqual(readable(here));
       // A case that makes no object must be one that fails.
       expect(here.outputs.size > 0).toBe(here.exitCode === 0);
@@ -277,7 +209,14 @@ describe("a compile stays here", () => {
   const gcc = compilers[0]?.path ?? "";
   const reasonFor = async (some: Partial<Invocation>): Promise<string> => {
     const cwd = join(folder, "src");
-    const planned = await plan({ compiler: gcc, args: [], cwd, env: baseEnv, umask: 0, ...some });
+    const planned = await world.plan({
+      compiler: gcc,
+      args: [],
+      cwd,
+      env: baseEnv,
+      umask: 0,
+      ...some,
+    });
     return planned.at === "here" ? planned.reason : "goes";
   };
   const args = (text: string): readonly string[] => text.split(" ");
@@ -315,6 +254,7 @@ describe("a compile stays here", () => {
   });
 
   test("when the compiler is a wrapper or a script", async () => {
+    const { write } = world;
     write("bin/ccache", "#!/bin/sh\n");
     write("bin/gcc", "#!/bin/sh\nexec /usr/bin/gcc $@\n");
     for (const name of ["ccache", "gcc"]) chmodSync(join(folder, "bin", name), 0o755);
@@ -329,14 +269,15 @@ describe("a compile stays here", () => {
   });
 
   test.each([
-    ["incbin", 'asm(".incbin \\"x\\"");\n'],
-    ["embed", "const char x[] = {\n#embed <x>\n};\n"],
+    ["incbin", '#define F "x"\nasm(".incbin \\"" F "\\"");\n'],
+    ["incbin", 'asm(R"(.incbin "x")");\n'],
+    ["embed", "const char x[] = {\n#embed F\n};\n"],
     ["time-macro", "const char *t = __TIMESTAMP__;\n"],
     ["computed-has-include", "#define H <x.h>\n#if __has_include(H)\n#endif\n"],
     ["file-pragma", '#pragma GCC dependency "main.c"\n'],
     ["cannot-plan unsupported", "#define G(x) x\n#include G(<none.h>)\n"],
   ])("because of what its source says: %s", async (reason, text) => {
-    write("src/odd.c", text);
+    world.write("src/odd.c", text);
     expect(await reasonFor({ args: args("-c odd.c") })).toBe(reason);
   });
 });
@@ -345,7 +286,7 @@ test("the action is named by what decides it, and by nothing else", async () => 
   const gcc = compilers[0];
   if (gcc === undefined) return;
   const given = { name: "", args: "-c main.c -I../include -o ../out/a.o" };
-  const { spec, kind, label } = await mustPlan(invocation(gcc.path, given));
+  const { spec, kind, label } = await world.mustPlan(invocation(gcc.path, given));
   expect({ kind, label, cwd: spec.cwd, outputPaths: spec.outputPaths }).toEqual({
     kind: "c",
     label: "main.c",
@@ -355,7 +296,7 @@ test("the action is named by what decides it, and by nothing else", async () => 
   expect(spec.argv).toEqual([gcc.path, "-c", "main.c", "-I../include", "-o", "../out/a.o"]);
   expect(spec.platform).toEqual({ platform: "linux/test" });
   const env = { ...baseEnv, HOME: "/home/x", TERM: "dumb", USER: "x" };
-  const again = await mustPlan({ ...invocation(gcc.path, given), env });
+  const again = await world.mustPlan({ ...invocation(gcc.path, given), env });
   expect(again.spec).toEqual(spec);
   const paths = spec.inputs.map(({ path }) => path);
   expect(paths.length).toBe(new Set(paths).size);
@@ -368,14 +309,21 @@ test("a dependency file that names what was not sent is refused", async () => {
   const gcc = compilers[0];
   if (gcc === undefined) return;
   const given = { name: "", args: "-c main.c -I../include -MD -o ../out/a.o" };
-  const { check, spec } = await mustPlan(invocation(gcc.path, given));
+  const { check, spec } = await world.mustPlan(invocation(gcc.path, given));
   const answer = (text: string | undefined) =>
     check?.(async (path) =>
       path === spec.outputPaths[1] && text !== undefined ? Buffer.from(text) : undefined,
     );
-  await expect(answer("a.o: main.c local.h \\\n ../include/lib/api.h\n")).resolves.toBeUndefined();
-  for (const text of [undefined, "", "a.o: main.c broken.c\n", "a.o: main.c none.h\n"])
+  const api = join(folder, "include/lib/api.h").replaceAll(" ", "\\ ");
+  for (const name of ["../include/lib/api.h", "../src/linked/lib/api.h", api, "linked/lib/api.h"])
+    await expect(answer(`a.o: main.c local.h \\\n ${name}\n`)).resolves.toBeUndefined();
+  for (const text of [undefined, "", "a.o:\n", "a.o: main.c local.h", "no rule\n"])
     await expect(answer(text)).rejects.toMatchObject({ code: "malformed" });
+  for (const name of ["broken.c", "none.h", "none/x.h", "/usr/include/none.h", "../src", folder])
+    await expect(answer(`a.o: main.c ${name}\n`)).rejects.toMatchObject({
+      code: "refused",
+      message: expect.stringMatching(/^scanner-miss: .* names /),
+    });
 });
 
 test.each([
@@ -384,6 +332,9 @@ test.each([
   ["/usr/lib/llvm-14/bin/clang", "clang"],
   ["/usr/bin/clang++-19", "clang"],
   ["/usr/bin/cc", "gcc"],
+  ["/usr/bin/c++", "gcc"],
+  ["/usr/bin/x86_64-linux-gnu-g++-12", "gcc"],
+  ["/usr/bin/aarch64-linux-gnu-clang-19", "clang"],
   ["/usr/bin/ccache", undefined],
   ["/usr/bin/python3", undefined],
   ["/usr/bin/cc1", undefined],

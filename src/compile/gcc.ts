@@ -5,11 +5,10 @@
  * The command line travels as it is, so everything a compiler records about itself stays true.
  * What it may open is found without running it. This file does not run or schedule anything.
  */
-import { textOf } from "../base/bytes.ts";
-import { isMeshError, MeshError } from "../base/errors.ts";
+import { isMeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
-import { factsOf, mergeFacts } from "../exec/facts.ts";
+import { factsOf } from "../exec/facts.ts";
 import {
   createFileView,
   createTrail,
@@ -21,15 +20,17 @@ import {
 } from "../exec/file-view.ts";
 import type { Toolchain, Toolchains } from "../exec/toolchain.ts";
 import type { Clock, Disk, Processes } from "../host/host.ts";
-import { compilerFamilyOf, glance } from "./compilers.ts";
+import { glance } from "./compilers.ts";
 import { type ParsedCompile, parseGccArgs } from "./gcc-args.ts";
 import { checkDependencies } from "./gcc-check.ts";
 import { type CompileEnvironment, compileEnvironment } from "./gcc-environment.ts";
+import { createFindHeaders } from "./gcc-headers.ts";
 import { locateOutputs } from "./gcc-outputs.ts";
-import { createIncludeScanner, type IncludeQuery, type Scan } from "./includes.ts";
+import { familyOf, mayHide, misfitOf } from "./gcc-verdict.ts";
+import { createIncludeScanner } from "./includes.ts";
 import { addEntry } from "./inputs.ts";
+import { joinFacts } from "./join-facts.ts";
 import { createLocales, type Locale } from "./locale.ts";
-import { prerequisitesOf } from "./make-rule.ts";
 import { createNativeFlags } from "./native-flags.ts";
 import type { Invocation, LocalPlan, Plan, Planner } from "./plan.ts";
 import { expandResponseFiles } from "./response-file.ts";
@@ -51,13 +52,8 @@ export interface GccPlannerOptions {
   readonly timeoutMs: number;
 }
 
-/** The largest command line and argument that any Linux can start, with room for the rest. */
-const argsMaxBytes = 1_500_000;
-const argMaxBytes = 120_000;
 /** A look at the file system that is older than this is taken again before the scan. */
 const lookMaxMs = 5;
-const askMaxMs = 5 * 60_000;
-const answerMaxBytes = 64 * 1024 * 1024;
 
 type AnywhereEnvironment = Extract<CompileEnvironment, { at: "anywhere" }>;
 
@@ -75,6 +71,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
   const { disk, processes, toolchains, clock } = deps;
   const view = deps.view ?? createFileView(deps);
   const scanner = createIncludeScanner({ view, disk, clock });
+  const findHeaders = createFindHeaders({ clock, scanner, processes, view });
   const locales = createLocales(disk);
   const native = createNativeFlags(processes);
 
@@ -116,54 +113,6 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     );
   }
 
-  async function scan(
-    { invocation, family, parsed, environment, args }: Request,
-    toolchain: Toolchain,
-    look: Look,
-    signal: AbortSignal,
-  ): Promise<Scan> {
-    const { dirs } = parsed;
-    const query: IncludeQuery = {
-      family,
-      cwd: invocation.cwd,
-      source: parsed.source,
-      dirs: {
-        quote: dirs.quote,
-        bracket: [...dirs.bracket, ...environment.dirs.bracket],
-        system: [...dirs.system, ...environment.dirs.system],
-        after: dirs.after,
-      },
-      standard: toolchain.includeDirs,
-      forced: parsed.forced,
-      defined: parsed.defined,
-      also: [],
-      look,
-    };
-    const found = await scanner.scan(query, signal);
-    if (!found.unresolved || reasonAgainst(found, parsed, family, environment)) return found;
-    const also = await askCompiler({ invocation, family, parsed, environment, args }, signal);
-    return scanner.scan({ ...query, also, look: view.look() }, signal);
-  }
-
-  /** The files that the compiler's own preprocessor opens. */
-  async function askCompiler(request: Request, signal: AbortSignal): Promise<readonly string[]> {
-    const { invocation, parsed } = request;
-    const { bareArgs, language, source } = parsed;
-    const run = await processes.run(
-      {
-        argv: [invocation.compiler, ...bareArgs, "-x", language, "-M", "-MT", "x", source],
-        env: invocation.env,
-        cwd: invocation.cwd,
-        timeoutMs: askMaxMs,
-        outputMaxBytes: answerMaxBytes,
-      },
-      signal,
-    );
-    const names = run.exitCode === 0 ? prerequisitesOf(textOf(run.stdout)) : undefined;
-    if (names === undefined) throw new MeshError("unsupported", `${source} cannot be preprocessed`);
-    return names;
-  }
-
   async function plan(
     invocation: Invocation,
     here: (reason: string) => LocalPlan,
@@ -173,7 +122,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     const startMs = clock.nowMs();
     const request = read(invocation, look);
     if (typeof request === "string") return here(request);
-    const { parsed, environment, family } = request;
+    const { parsed, environment } = request;
     const outputs = locateOutputs(look, disk, invocation.cwd, outputNames(parsed));
     if (outputs.at === "here") return here(outputs.reason);
     const toolchain = await findToolchain(request, look, signal);
@@ -183,38 +132,42 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
     if (argv === undefined) return here("march-native");
     // Where the compiler had to be asked, what was seen before that is old.
     if (clock.nowMs() - startMs > lookMaxMs) look = view.look();
-    const scanned = await scan(request, toolchain, look, signal);
-    const reason = reasonAgainst(scanned, parsed, family, environment);
-    if (reason !== undefined) return here(reason);
-    const inputs = scanned.entries;
+    const found = await findHeaders(request, toolchain, look, signal);
+    if ("reason" in found) return here(found.reason);
+    const inputs = found.entries;
     const asked = createTrail();
     const cwd = workingPlace(look, invocation, inputs, asked);
     const localeFiles = addLocale(look, locale, inputs, asked);
     for (const entry of toolchain.entries) addEntry(inputs, entry);
     for (const entry of outputs.entries) addEntry(inputs, entry);
-    const [, dependencyPath] = parsed.dependencies ? outputs.paths : [];
+    const entries = [...inputs.values()];
+    const units = parsed.units.length;
+    const dependencyPaths = outputs.paths.slice(units, units + dependencyNames(parsed).length);
     return {
       at: "anywhere",
       kind: parsed.language,
-      label: parsed.source,
+      label: parsed.units.map(({ source }) => source).join(" "),
       spec: {
         argv: [invocation.compiler, ...argv],
         env: { ...environment.env, ...locale.env, PATH: toolchain.path },
         cwd,
         outputPaths: outputs.paths,
-        inputs: [...inputs.values()],
+        inputs: entries,
         platform: { platform: options.platform },
         timeoutMs: options.timeoutMs,
       },
       // The others are left out where there is nothing to say in them.
-      required: outputs.paths.slice(0, 1),
-      facts: mergeFacts(
-        scanned.facts,
+      required: outputs.paths.slice(0, units),
+      ...(found.scans.some((scan) => mayHide(scan, parsed)) && { sandboxed: true }),
+      facts: joinFacts(
+        found.facts,
         toolchain.facts,
         outputs.facts,
         factsOf(localeFiles, asked.asked),
       ),
-      ...(dependencyPath && { check: checkDependencies(view, dependencyPath, cwd, inputs) }),
+      ...(dependencyPaths.length > 0 && {
+        check: checkDependencies(view, dependencyPaths, cwd, entries),
+      }),
     };
   }
 
@@ -232,30 +185,18 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
   };
 }
 
-/**
- * By the name of the real file: wrappers such as ccache are no compilers, and neither is what is
- * still called `c89` or `c99-gcc` when all links have been followed, a script around one.
- */
-export function familyOf(realPath: string): Family | undefined {
-  const name = realPath.slice(realPath.lastIndexOf("/") + 1);
-  if (compilerFamilyOf(name) !== "gcc" || /^c[89]9/.test(name)) return undefined;
-  return name.includes("clang") ? "clang" : "gcc";
+/** What every source makes first, then all dependency files, then the rest. */
+function outputNames(parsed: ParsedCompile): readonly string[] {
+  const { units } = parsed;
+  return [
+    ...units.map(({ output }) => output),
+    ...dependencyNames(parsed),
+    ...units.flatMap(({ extraOutputs }) => extraOutputs),
+  ];
 }
 
-function misfitOf(words: readonly string[]): string | undefined {
-  let bytes = 0;
-  for (const word of words) {
-    // The shim's text of bytes that are no UTF-8: such a path cannot be named here.
-    if (word.includes("\ufffd")) return "not-utf8";
-    const wordBytes = Buffer.byteLength(word);
-    if (wordBytes > argMaxBytes) return "too-long";
-    bytes += wordBytes + 9;
-  }
-  return bytes > argsMaxBytes ? "too-long" : undefined;
-}
-
-function outputNames({ output, dependencies, extraOutputs }: ParsedCompile): readonly string[] {
-  return [output, ...(dependencies ? [dependencies.path] : []), ...extraOutputs];
+function dependencyNames({ units }: ParsedCompile): readonly string[] {
+  return units.flatMap(({ dependencyPath }) => dependencyPath ?? []);
 }
 
 function nativeContext(
@@ -264,27 +205,6 @@ function nativeContext(
 ): { driver: string; cwd: string; env: Readonly<Record<string, string>>; toolchain: string } {
   const { compiler, cwd, env } = invocation;
   return { driver: compiler, cwd, env, toolchain: toolchain.digest };
-}
-
-/** What a scan saw that only this machine's compiler gets right. */
-function reasonAgainst(
-  { seen, precompiled, twins }: Scan,
-  { modern, trickyDefine }: ParsedCompile,
-  family: Family,
-  { sourceDateEpoch }: AnywhereEnvironment,
-): string | undefined {
-  if (seen.timestamp || trickyDefine === "timestamp") return "time-macro";
-  // Clang learned SOURCE_DATE_EPOCH late.
-  const fixedTime = sourceDateEpoch && family === "gcc";
-  if ((seen.time || trickyDefine === "time") && !fixedTime) return "time-macro";
-  if (seen.incbin) return "incbin";
-  if (seen.embed) return "embed";
-  if (seen.computedProbe) return "computed-has-include";
-  if (seen.filePragma) return "file-pragma";
-  if (seen.strangeName) return "not-utf8";
-  if (seen.modules && modern && family === "clang") return "modules";
-  if (precompiled) return "pch-use";
-  return twins ? "twin-headers" : undefined;
 }
 
 function prefixOf({ driver }: Toolchain): string {
@@ -316,11 +236,13 @@ function isNormal(path: string): boolean {
 
 function addLocale(
   look: Look,
-  { paths }: Locale,
+  { paths, folders }: Locale,
   inputs: Map<string, TreeEntry>,
   trail: Trail,
 ): readonly FileNode[] {
   const files: FileNode[] = [];
+  // One that is not there now may come, and would be taken then.
+  for (const path of folders) look.find(look.folder("/"), path, trail);
   for (const path of paths) {
     const found = look.find(look.folder("/"), path, trail);
     const node = found?.kind === "file" ? look.file(found.path) : undefined;

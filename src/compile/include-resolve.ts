@@ -21,7 +21,8 @@ export type FoundFile = Extract<Found, { kind: "file" }>;
 
 /** Where the mentions of one file lead under one search path. */
 export interface Edges {
-  readonly node: FileNode;
+  /** The file itself. */
+  readonly from: Reached;
   readonly opened: readonly FoundFile[];
   /** Files that are only asked about. */
   readonly probed: readonly FoundFile[];
@@ -74,6 +75,9 @@ export function forEachPlace(
   family: Family,
   each: (folder: FolderNode) => boolean,
 ): void {
+  const { asking } = mention;
+  // The assembler knows nothing of the source's folder; it is asked below for simplicity's sake.
+  if ((asking === "incbin" || asking === "assemble") && each(path.cwd)) return;
   if (!mention.angled || mention.name.startsWith("/")) {
     if (each(at.folder)) return;
     if (mention.name.startsWith("/")) return;
@@ -81,6 +85,7 @@ export function forEachPlace(
     if (family === "clang" && at.path !== at.apparentPath)
       if (each(look.folder(parentOf(at.path)))) return;
   }
+  if (asking === "embed") for (const folder of path.embed) if (each(folder)) return;
   for (let i = mention.angled ? path.bracketStart : 0; i < path.chain.length; i++) {
     const folder = path.chain[i];
     if (folder !== undefined && each(folder)) return;
@@ -96,8 +101,9 @@ export function resolve(
   trail: Trail,
 ): readonly FoundFile[] {
   const found: FoundFile[] = [];
-  // Where "next" begins depends on how this file was reached: any later match may be meant.
-  const every = mention.asking === "next" || mention.asking === "probe-next";
+  // Where "next" begins depends on how this file was reached, and what comes first elsewhere on
+  // the assembler and its version: any match may be meant.
+  const every = mention.asking !== "include" && mention.asking !== "probe";
   forEachPlace(look, path, at, mention, family, (folder) => {
     const file = asFile(look.find(folder, mention.name, trail));
     if (file !== undefined) found.push(file);
@@ -106,24 +112,30 @@ export function resolve(
   return found;
 }
 
+/** Whether what it says is read for more; what is embedded is not. */
+function isOpened({ asking }: Mention): boolean {
+  return asking === "include" || asking === "next" || asking === "assemble";
+}
+
 export function resolveAll(
   look: Look,
   path: SearchPath,
-  { at, node }: Reached,
+  from: Reached,
   mentions: readonly Mention[],
   family: Family,
 ): Edges {
+  const { at } = from;
   const trail = createTrail();
   const opened: FoundFile[] = [];
   const probed: FoundFile[] = [];
   for (const mention of mentions) {
     const found = resolve(look, path, at, mention, family, trail);
-    if (mention.asking === "include" || mention.asking === "next") opened.push(...found);
+    if (isOpened(mention)) opened.push(...found);
     else probed.push(...found);
   }
   const asked = [...trail.asked];
   return {
-    node,
+    from,
     opened,
     probed,
     links: [...trail.links.values()],
@@ -141,26 +153,4 @@ export function holds(look: Look, edges: Edges): boolean {
     if (folder.version !== edges.versions[i]) return false;
   }
   return true;
-}
-
-export function absentPaths(
-  look: Look,
-  path: SearchPath,
-  reached: readonly Reached[],
-  family: Family,
-): readonly string[] {
-  const absent = new Set<string>();
-  for (const { at, lexical } of reached) {
-    for (const mention of lexical.mentions) {
-      forEachPlace(look, path, at, mention, family, (folder) => {
-        const found = look.find(folder, mention.name, createTrail());
-        if (found === undefined)
-          absent.add(
-            mention.name.startsWith("/") ? mention.name : `${folder.path}/${mention.name}`,
-          );
-        return found?.kind === "file";
-      });
-    }
-  }
-  return [...absent];
 }

@@ -10,7 +10,7 @@ import { createRecentMap, type RecentMap } from "../base/bounded.ts";
 import { type Digest, digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { TreeEntry } from "../blob/tree.ts";
-import { type Facts, factsOf, mergeFacts } from "../exec/facts.ts";
+import { type Facts, factsOf } from "../exec/facts.ts";
 import {
   createTrail,
   type FileNode,
@@ -22,8 +22,8 @@ import {
 } from "../exec/file-view.ts";
 import type { Family } from "../exec/toolchain.ts";
 import type { Clock, Disk } from "../host/host.ts";
+import { askEverywhere, followMacros, hasComputed } from "./include-computed.ts";
 import {
-  absentPaths,
   asFile,
   type Edges,
   type FoundFile,
@@ -33,7 +33,9 @@ import {
   resolveAll,
   search,
 } from "./include-resolve.ts";
-import { followMacros, hasPrecompiled, judge } from "./include-verdict.ts";
+import { judge } from "./include-verdict.ts";
+import { joinFacts } from "./join-facts.ts";
+import { findPrecompiled } from "./precompiled.ts";
 import { type Lexical, type Seen, scanSource } from "./scan.ts";
 import { findSearchPath, type SearchDirs, type SearchPath } from "./search-path.ts";
 
@@ -45,6 +47,8 @@ export interface IncludeQuery {
   readonly dirs: SearchDirs;
   /** The compiler's own header folders. */
   readonly standard: readonly string[];
+  /** --embed-dir. */
+  readonly embedDirs?: readonly string[];
   /** `-include` and `-imacros`, as typed. */
   readonly forced: readonly string[];
   /** Names of macros that the command line defines. */
@@ -64,14 +68,12 @@ export interface Scan {
   readonly seen: Seen;
   /** Some `#include` depends on a macro: the compiler must be asked. */
   readonly unresolved: boolean;
-  /** A precompiled header lies where the compiler would look for one. */
+  /** A precompiled header lies where the compiler would look for one, and cannot go elsewhere. */
   readonly precompiled: boolean;
   /** Two files with the same bytes, which a compiler may take for one. */
   readonly twins: boolean;
   /** All that was read and asked for on the way. */
   readonly facts: Facts;
-  /** Every path that was looked for and must stay absent for this scan to hold. */
-  readonly absent: () => readonly string[];
 }
 
 export interface IncludeScanner {
@@ -144,25 +146,31 @@ export function createIncludeScanner(
   }
 
   function contextOf(look: Look, cwd: FolderNode, query: IncludeQuery, trail: Trail): Context {
-    const { dirs, standard, family } = query;
-    const path = findSearchPath(look, cwd, dirs, standard, family, trail);
+    const path = findSearchPath(look, cwd, { embedDirs: [], ...query }, trail);
     if (path === undefined)
       throw new MeshError("unsupported", "an include directory is not a directory");
     const key = contextKey(query);
     const known = contexts.get(key);
-    if (known !== undefined && sameFolders(known.path.chain, path.chain)) return known;
+    if (known !== undefined && samePath(known.path, path)) return known;
     const linked = createRecentMap<string, Edges>(options.linkedMax);
     const made = { path, edges: new WeakMap<FileNode, Edges>(), linked };
     contexts.set(key, made);
     return made;
   }
 
-  function edgesOf(look: Look, context: Context, reached: Reached, query: IncludeQuery): Edges {
-    const { at, node } = reached;
+  function edgesOf(
+    look: Look,
+    context: Context,
+    at: FoundFile,
+    node: FileNode,
+    bytes: Uint8Array | undefined,
+    family: Family,
+  ): Edges {
     const linked = at.apparentPath !== at.path;
     const known = linked ? context.linked.get(at.apparentPath) : context.edges.get(node);
-    if (known !== undefined && known.node === node && holds(look, known)) return known;
-    const made = resolveAll(look, context.path, reached, reached.lexical.mentions, query.family);
+    if (known !== undefined && known.from.node === node && holds(look, known)) return known;
+    const from = { at, node, lexical: lexicalOf(node, bytes) };
+    const made = resolveAll(look, context.path, from, from.lexical.mentions, family);
     if (linked) context.linked.set(at.apparentPath, made);
     else context.edges.set(node, made);
     return made;
@@ -179,6 +187,10 @@ export function createIncludeScanner(
     const before = factsOf([], trail.asked);
     let turn = 0;
     let unresolved = false;
+    let bytes: Uint8Array | undefined;
+    const onBytes = (_: FileNode, read: Uint8Array): void => {
+      bytes = read;
+    };
     for (;;) {
       const at = walk.next();
       if (at === undefined) {
@@ -189,17 +201,15 @@ export function createIncludeScanner(
       }
       if (walk.reached.length >= options.reachMax)
         throw new MeshError("limit", `${query.source} reaches over ${options.reachMax} files`);
-      let bytes: Uint8Array | undefined;
-      const node = look.file(at.path, (_, read) => {
-        bytes = read;
-      });
+      bytes = undefined;
+      const node = look.file(at.path, onBytes);
       if (node === undefined) {
         distrust(look, at);
         return undefined;
       }
-      const one = { at, node, lexical: lexicalOf(node, bytes) };
-      walk.addFile(one);
-      walk.addEdges(edgesOf(look, context, one, query));
+      const edges = edgesOf(look, context, at, node, bytes, query.family);
+      walk.addFile(edges.from);
+      walk.addEdges(edges);
       if (look.filesRead - turn < options.readsPerTurn) continue;
       // Reading is synchronous: a cold scan must let the rest of the node live.
       turn = look.filesRead;
@@ -207,17 +217,18 @@ export function createIncludeScanner(
     }
     for (const gone of walk.gone) distrust(look, gone);
     if (walk.gone.length > 0) return undefined;
-    const first = new Set(start.slice(0, 1 + query.forced.length));
-    const roots = walk.reached.filter(({ at }) => first.has(at));
     const probes = createTrail();
-    const precompiled = hasPrecompiled(look, context.path, cwd, roots, query, probes);
+    const pch = await precompiledOf(look, context.path, walk, start, query, probes);
+    if (query.also.length > 0) askEverywhere(look, context.path, walk.reached, query.also, probes);
+    const entries = walk.entries();
+    for (const node of pch.nodes) entries.set(node.path, node.entry);
+    for (const [path, link] of probes.links) entries.set(path, link);
     return {
-      entries: walk.entries(),
+      entries,
       files: walk.reached.map(({ node }) => node),
-      facts: mergeFacts(before, walk.facts(), factsOf([], probes.asked)),
+      facts: joinFacts(before, walk.facts(), factsOf(pch.nodes, probes.asked)),
       ...judge(walk.reached, unresolved, query.family),
-      precompiled,
-      absent: () => absentPaths(view.look(), context.path, walk.reached, query.family),
+      precompiled: pch.strange,
     };
   }
 
@@ -237,9 +248,37 @@ function distrust(look: Look, { folder, path }: FoundFile): void {
   look.distrust(look.folder(parentOf(path)));
 }
 
-function contextKey({ cwd, family, dirs, standard }: IncludeQuery): string {
-  const parts = [dirs.quote, dirs.bracket, dirs.system, dirs.after, standard];
+/** Precompiled headers, read; those that go nowhere are only noticed. */
+async function precompiledOf(
+  look: Look,
+  path: SearchPath,
+  { reached }: Walk,
+  start: readonly FoundFile[],
+  query: IncludeQuery,
+  trail: Trail,
+): Promise<{ readonly nodes: readonly FileNode[]; readonly strange: boolean }> {
+  const first = start.slice(0, 1 + query.forced.length).map(({ apparentPath }) => apparentPath);
+  const roots = reached.filter(({ at }) => first.includes(at.apparentPath));
+  const { files, strange } = findPrecompiled(look, path, roots, query, trail);
+  if (strange || files.length === 0) return { nodes: [], strange };
+  // What a macro in it says is nowhere else to be read once its headers have changed.
+  if (hasComputed(reached)) return { nodes: [], strange: true };
+  const nodes: FileNode[] = [];
+  for (const { path } of files) {
+    const node = await look.largeFile(path);
+    if (node === undefined) return { nodes: [], strange: true };
+    nodes.push(node);
+  }
+  return { nodes, strange: false };
+}
+
+function contextKey({ cwd, family, dirs, standard, embedDirs = [] }: IncludeQuery): string {
+  const parts = [dirs.quote, dirs.bracket, dirs.system, dirs.after, standard, embedDirs];
   return [cwd, family, ...parts.map((names) => names.join("\0"))].join("\0\0");
+}
+
+function samePath(a: SearchPath, b: SearchPath): boolean {
+  return a.cwd === b.cwd && sameFolders(a.chain, b.chain) && sameFolders(a.embed, b.embed);
 }
 
 function sameFolders(a: readonly FolderNode[], b: readonly FolderNode[]): boolean {

@@ -8,6 +8,8 @@ import type { Disk } from "../host/host.ts";
 export interface Locale {
   /** Files to ship; some may not exist. */
   readonly paths: readonly string[];
+  /** Where they are looked for; most do not exist. */
+  readonly folders: readonly string[];
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -59,7 +61,7 @@ export function createLocales(disk: Disk): Locales {
       const names = new Set(categories.map((category) => nameFor(asked, category)));
       names.delete("C");
       names.delete("POSIX");
-      if (names.size === 0) return { paths: [], env: asked };
+      if (names.size === 0) return { paths: [], folders: [], env: asked };
       if (![...names].every(isPortable)) return undefined;
       const languages = nameFor(asked, "LC_MESSAGES");
       const spoken = isSpoken(languages) ? [...split(asked.LANGUAGE), languages] : [];
@@ -74,16 +76,17 @@ export function createLocales(disk: Disk): Locales {
       if (archive && (disk.statFollowNow(archive)?.sizeBytes ?? 0) > archiveMaxBytes)
         return undefined;
       const key = [...localeFolders, ...messageFolders, archive ?? ""].join("\0");
-      const stamp = stampOf([...localeFolders, ...messageFolders]);
+      const folders = [...localeFolders, ...messageFolders];
+      const stamp = stampOf(folders);
       const before = known.get(key);
-      if (before?.stamp === stamp) return { paths: before.locale.paths, env: asked };
+      if (before?.stamp === stamp) return { ...before.locale, env: asked };
       const paths = ["/usr/share/locale/locale.alias"];
       for (const folder of localeFolders) paths.push(...(await listFiles(folder, 1)));
       for (const folder of messageFolders)
         for (const path of await listFiles(folder, 0))
           if (catalogues.test(path.slice(folder.length + 1))) paths.push(path);
       if (archive !== undefined) paths.push(archive);
-      const locale = { paths, env: asked };
+      const locale = { paths, folders, env: asked };
       known.set(key, { stamp, locale });
       return locale;
     },

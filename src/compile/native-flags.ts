@@ -80,7 +80,8 @@ export function createNativeFlags(processes: Processes): NativeFlags {
     async expand(query, signal) {
       const { parsed, args } = query;
       if (parsed.nativeFlags.length === 0) return args;
-      const key = [query.driver, query.toolchain, parsed.language, ...parsed.bareArgs].join("\0");
+      const { languageName, makes, bareArgs } = parsed;
+      const key = [query.driver, query.toolchain, languageName, makes, ...bareArgs].join("\0");
       const found = known.get(key) ?? (await find(query, signal));
       known.set(key, found);
       return found === "unequal" ? undefined : replaced(args, found);

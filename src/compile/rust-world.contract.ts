@@ -12,9 +12,10 @@ import { createWorld, never, type World } from "../exec/sandbox-world.contract.t
 import { createToolchains } from "../exec/toolchain.ts";
 import { createClock } from "../host/clock.ts";
 import type { RunSpec } from "../host/host.ts";
-import { createInputFiles } from "./inputs.ts";
-import type { ActionPlan, Invocation, Planner } from "./plan.ts";
-import { createRustcPlanner } from "./rustc.ts";
+import { createRandom } from "../host/random.ts";
+import { createInputFiles, type InputFiles } from "./inputs.ts";
+import type { ActionPlan, Invocation } from "./plan.ts";
+import { createRustcPlanner, type RustcPlanner } from "./rustc.ts";
 import { createRustToolchains } from "./rustc-toolchain.ts";
 
 /** One call of the compiler, and what it said here. */
@@ -26,7 +27,8 @@ export interface Call extends Invocation {
 
 export interface Peer {
   readonly world: World;
-  readonly plan: Planner;
+  readonly plan: RustcPlanner;
+  readonly files: InputFiles;
   /** Programs that planning has started. */
   readonly started: readonly RunSpec[];
   /** Runs a plan, and says whether its answer would be accepted. */
@@ -36,6 +38,7 @@ export interface Peer {
 
 export interface There {
   readonly exitCode: number;
+  readonly stdout: string;
   readonly stderr: string;
   readonly outputs: ReadonlyMap<string, Buffer>;
   /** Outputs that were told before the end, in that order. */
@@ -61,10 +64,14 @@ export async function createPeer(): Promise<Peer> {
   };
   const { elfClosure } = createToolchains({ disk, processes, store, clock, view });
   const toolchains = createRustToolchains({ disk, processes, files, elfClosure });
-  const options = { platform: "linux/here", timeoutMs: 60_000 };
+  const scratch = join(world.dir, "rust");
+  fs.mkdirSync(scratch);
+  const options = { platform: "linux/here", timeoutMs: 60_000, scratch };
+  const deps = { disk, clock, random: createRandom(), processes, files, toolchains, store };
   return {
     world,
-    plan: createRustcPlanner({ disk, clock, files, toolchains }, options),
+    plan: createRustcPlanner(deps, options),
+    files,
     started,
     run: (plan) => runThere(world, plan),
     close: () => world.close(),
@@ -87,7 +94,7 @@ async function runThere(world: World, plan: ActionPlan): Promise<There> {
   const early = [];
   for (const { path, digest } of announced) early.push({ path, bytes: await bytesOf(digest) });
   const refusal = await plan.check?.(async (path) => outputs.get(path)).catch((why) => why);
-  return { exitCode: ran.exitCode, stderr: ran.err, outputs, early, refusal };
+  return { exitCode: ran.exitCode, stdout: ran.out, stderr: ran.err, outputs, early, refusal };
 }
 
 /** Stands between Cargo and rustc: writes down the call, its surroundings and what it printed. */

@@ -27,10 +27,59 @@ test("a library's outputs are those that Cargo waits for", () => {
   });
 });
 
-test("the folder of incremental state is taken out, and only that", () => {
-  const parsed = parseRustc([...split(library), "-C", "incremental=/ws/inc", "-Cdebuginfo=1"], cwd);
+const output = (name: string): string => `/ws/target/debug/deps/${name}`;
+
+test.each([
+  ["bin", ["b-a08f"], "bin"],
+  ["proc-macro", ["libb-a08f.so"], "proc-macro"],
+  ["dylib", ["libb-a08f.so"], "dylib"],
+  ["cdylib", ["libb-a08f.so"], "cdylib"],
+  ["staticlib", ["libb-a08f.a"], undefined],
+  [
+    "lib --crate-type cdylib --crate-type staticlib",
+    ["libb-a08f.rlib", "libb-a08f.so", "libb-a08f.a"],
+    "cdylib",
+  ],
+  ["lib --test", ["b-a08f"], "bin"],
+])("a %s has outputs of known names", (type, names, linked) => {
+  const line = library
+    .replace("--crate-type lib", `--crate-type ${type}`)
+    .replace("dep-info,metadata,link", "dep-info,link");
+  const parsed = parseRustc(split(line), cwd);
+  if (parsed.at === "here") throw new Error(parsed.reason);
+  expect(parsed.unit.outputs).toEqual([...names, "b-a08f.d"].map(output));
+  expect(parsed.unit.linking?.type).toBe(linked);
+});
+
+test("a program that is only checked needs no linker", () => {
+  const check = library
+    .replace("dep-info,metadata,link", "dep-info,metadata")
+    .replace("--crate-type lib", "--crate-type bin");
+  const parsed = parseRustc(split(check), cwd);
+  expect(parsed).toMatchObject({ unit: { outputs: ["libb-a08f.rmeta", "b-a08f.d"].map(output) } });
+  expect(parsed).toMatchObject({ unit: { linking: undefined } });
+});
+
+test("what is said about the linker is told apart by whether it chooses files", () => {
+  const line = library
+    .replace("--crate-type lib", "--crate-type bin")
+    .replace("-C embed-bitcode=no", "-C linker=clang -Clink-arg=-fuse-ld=lld");
+  const more = "-L native=/n -L /all -l dylib=z:renamed -lm -C relocation-model=static";
+  const parsed = parseRustc([...split(`${line} ${more}`), "-C", "link-args=-T /x.ld"], cwd);
   expect(parsed).toMatchObject({
-    unit: { incremental: "/ws/inc", args: [...split(library), "-Cdebuginfo=1"] },
+    unit: {
+      nativeDirs: ["/n", "/all"],
+      nativeNames: ["z", "m"],
+      dependencyDirs: ["/ws/target/debug/deps", "/all"],
+      linking: {
+        linker: "clang",
+        linkArgs: ["-fuse-ld=lld", "-T", "/x.ld"],
+        flags: [
+          ...["-C", "linker=clang", "-C", "relocation-model=static"],
+          ...["-C", "link-arg=-fuse-ld=lld"],
+        ],
+      },
+    },
   });
 });
 
@@ -44,10 +93,10 @@ test("a check build emits metadata alone", () => {
 test.each([
   ["-vV", "rustc-query"],
   ["- --crate-name ___ --print=file-names", "rustc-query"],
-  [library.replace("--crate-type lib", "--crate-type bin"), "links"],
-  [library.replace("--crate-type lib", "--crate-type proc-macro"), "links"],
-  [library.replace("--crate-type lib", "--crate-type lib --crate-type cdylib"), "links"],
-  [`${library} --test`, "links"],
+  [library.replace("--crate-type lib ", ""), "links"],
+  [`${library.replace("--crate-type lib", "--crate-type bin")} --target a-pc-windows-gnu`, "links"],
+  [library.replace("--crate-type lib", "--crate-type sdylib"), "unusual-outputs"],
+  [`${library} -C incremental=/ws/inc`, "incremental"],
   [library.replace("metadata,link", "metadata,link,asm"), "unusual-outputs"],
   [library.replace("dep-info,", "dep-info=/x.d,"), "unusual-outputs"],
   [library.replace("dep-info,", ""), "no-dep-info"],
@@ -69,8 +118,8 @@ test.each([
 });
 
 test("a unit that stays here is still remembered for those that depend on it", () => {
-  const macro = library.replace("--crate-type lib", "--crate-type proc-macro");
-  expect(parseRustc(split(macro), cwd)).toMatchObject({
+  expect(parseRustc(split(`${library} -C incremental=/ws/inc -lz`), cwd)).toMatchObject({
+    ...{ at: "here", nativeNames: ["z"] },
     stem: "/ws/target/debug/deps/libb-a08f",
     externs: ["/ws/target/debug/deps/liba-b699.rmeta"],
   });

@@ -6,12 +6,13 @@
  * local compile than a wrong one. It touches no disk.
  */
 import { join, resolve } from "node:path";
+import { type Linking, linkingOf, outputsOf, whyTypesHere } from "./rustc-outputs.ts";
 
 /** Why a unit stays here; the closed set that the summary shows. */
 export type RustReason =
   | "rustc-query" // --print, --version, -V, stdin: Cargo asks, nothing is compiled
-  | "links" // bin, test, proc-macro, dylib, cdylib, staticlib: needs the linker
-  | "incremental" // has state of an earlier run here, so it is quicker here
+  | "links" // for a system other than Linux
+  | "incremental" // reads and writes state of earlier runs, which only this node has
   | "native-library" // bundles a static library that a build script made
   | "unusual-outputs" // emits something whose name rustc chooses
   | "prints-for-people" // in the width and colours of a terminal that only this node sees
@@ -19,9 +20,11 @@ export type RustReason =
   | "unusual-sysroot"
   | `unknown-option ${string}`;
 
-/** A unit that produces an rlib, an rmeta or both, and nothing else. */
+/** A unit all of whose outputs have names that are known beforehand. */
 export interface RustUnit {
   readonly crateName: string;
+  /** What tells it from other units of the same crate, as part of file names. */
+  readonly extra: string;
   /** Absolute. */
   readonly source: string;
   readonly outDir: string;
@@ -34,10 +37,18 @@ export interface RustUnit {
   readonly externs: readonly string[];
   /** Absolute folders that hold dependencies of dependencies. */
   readonly dependencyDirs: readonly string[];
+  /** Absolute folders in which system libraries are looked for before the usual ones. */
+  readonly nativeDirs: readonly string[];
+  /** Names of system libraries. */
+  readonly nativeNames: readonly string[];
+  /** How the linker is used, if it is. */
+  readonly linking: Linking | undefined;
+  /** Whether system libraries can be bundled into a library that it makes. */
+  readonly bundles: boolean;
+  /** Whether it makes a library that holds all the code below it. */
+  readonly packs: boolean;
   /** Undefined: the host's. */
   readonly target: string | undefined;
-  readonly incremental: string | undefined;
-  /** Without `-C incremental`, which names a folder that only this node has. */
   readonly args: readonly string[];
 }
 
@@ -48,11 +59,12 @@ export type RustParse =
       readonly stem: string | undefined;
       readonly crateName: string;
       readonly externs: readonly string[];
+      readonly nativeNames: readonly string[];
     }
   | { readonly at: "anywhere"; readonly unit: RustUnit };
 
 /** What an option does to where a unit may run. */
-type Meaning = "keep" | "here-query" | "here-sysroot" | "here-links";
+type Meaning = "keep" | "here-query" | "here-sysroot";
 
 /** Long options that take a value, as `--name=value` or `--name value`. */
 const withValue: Readonly<Record<string, Meaning>> = {
@@ -87,7 +99,7 @@ const flags: Readonly<Record<string, Meaning>> = {
   "-O": "keep",
   "-v": "keep",
   "--verbose": "keep",
-  "--test": "here-links",
+  "--test": "keep",
   "-h": "here-query",
   "--help": "here-query",
   "-V": "here-query",
@@ -100,8 +112,10 @@ const letters = new Set(["L", "l", "C", "A", "W", "D", "F", "o", "Z"]);
 
 /** Codegen options that change nothing but the bytes of the declared outputs. */
 const codegenKeep = new Set([
+  "code-model",
   "codegen-units",
   "debug-assertions",
+  "default-linker-libraries",
   "debuginfo",
   "dwarf-version",
   "embed-bitcode",
@@ -113,7 +127,9 @@ const codegenKeep = new Set([
   "link-arg",
   "link-args",
   "link-dead-code",
+  "link-self-contained",
   "linker",
+  "linker-features",
   "linker-flavor",
   "linker-plugin-lto",
   "lto",
@@ -150,15 +166,14 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
   const codegenOf = (name: string) => codegen.findLast(([key]) => key === name)?.[1];
 
   const crateName = last("crate-name") ?? "";
+  const extra = codegenOf("extra-filename") ?? "";
   const outDir = resolve(cwd, last("out-dir") ?? ".");
-  const stem = join(outDir, `lib${crateName}${codegenOf("extra-filename") ?? ""}`);
+  const stem = join(outDir, `lib${crateName}${extra}`);
   const externs = all("extern").flatMap((value) => externPath(value, cwd));
+  const nativeNames = all("l").flatMap(nativeName);
   const here = (reason: RustReason): RustParse => ({
-    at: "here",
-    reason,
-    stem: crateName === "" ? undefined : stem,
-    crateName,
-    externs,
+    ...{ at: "here", reason, stem: crateName === "" ? undefined : stem },
+    ...{ crateName, externs, nativeNames },
   });
 
   if (read.reason !== undefined) return here(read.reason);
@@ -167,29 +182,29 @@ export function parseRustc(args: readonly string[], cwd: string): RustParse {
     return here("rustc-query");
   }
   const emits = all("emit").flatMap((value) => value.split(","));
-  const reason = whyHere(all, emits, codegen);
+  const isTest = read.words.includes("--test");
+  const types = isTest ? ["bin"] : all("crate-type").flatMap((value) => value.split(","));
+  const target = last("target");
+  const reason =
+    (codegenOf("incremental") === undefined ? undefined : "incremental") ??
+    whyTypesHere(types, emits, target) ??
+    whyHere(all, emits, codegen);
   if (reason !== undefined) return here(reason);
-  const depInfo = join(outDir, `${crateName}${codegenOf("extra-filename") ?? ""}.d`);
-  const outputs = [
-    ...(emits.includes("link") ? [`${stem}.rlib`] : []),
-    ...(emits.includes("metadata") ? [`${stem}.rmeta`] : []),
-    depInfo,
-  ];
-  const incremental = codegenOf("incremental");
+  const depInfo = join(outDir, `${crateName}${extra}.d`);
+  const dirs = all("L").map((value) => searchDir(value, cwd));
   return {
     at: "anywhere",
     unit: {
-      crateName,
-      source: resolve(cwd, source),
-      outDir,
-      outputs,
-      depInfo,
-      stem,
-      externs,
-      dependencyDirs: all("L").flatMap((value) => dependencyDir(value, cwd)),
-      target: last("target"),
-      incremental: incremental === undefined ? undefined : resolve(cwd, incremental),
-      args: read.words.filter((word) => !word.incremental).flatMap(({ words }) => words),
+      ...{ crateName, extra, source: resolve(cwd, source), outDir, depInfo, stem, externs },
+      outputs: [...outputsOf({ crateName, extra, outDir }, types, emits), depInfo],
+      dependencyDirs: dirs.flatMap(({ kind, path }) => (isNative(kind) ? [] : path)),
+      nativeDirs: dirs.flatMap(({ kind, path }) => (/^(native|all|)$/.test(kind) ? path : [])),
+      nativeNames,
+      linking: linkingOf(types, emits, target, codegen),
+      bundles: emits.includes("link") && types.some((type) => /^(lib|rlib|staticlib)$/.test(type)),
+      packs: emits.includes("link") && types.includes("staticlib"),
+      target,
+      args,
     },
   };
 }
@@ -202,10 +217,6 @@ function whyHere(
   emits: readonly string[],
   codegen: Codegen,
 ): RustReason | undefined {
-  const types = all("crate-type").flatMap((value) => value.split(","));
-  if (types.length === 0 || !types.every((type) => type === "lib" || type === "rlib")) {
-    return "links";
-  }
   if (emits.length === 0 || !emits.every((emit) => emitNames.has(emit))) return "unusual-outputs";
   const reason = codegen.map(whyCodegenHere).find((why) => why !== undefined);
   if (reason !== undefined) return reason;
@@ -220,22 +231,16 @@ function whyHere(
 
 const emitNames = new Set(["link", "metadata", "dep-info"]);
 
-interface Words {
-  readonly words: readonly string[];
-  readonly incremental: boolean;
-}
-
 interface Read {
   readonly options: readonly Option[];
   readonly sources: readonly string[];
-  readonly words: readonly Words[];
+  readonly words: readonly string[];
   readonly reason: RustReason | undefined;
 }
 
 function readOptions(args: readonly string[]): Read {
   const options: Option[] = [];
   const sources: string[] = [];
-  const words: Words[] = [];
   let reason: RustReason | undefined;
   for (let index = 0; index < args.length; index += 1) {
     const word = args[index] ?? "";
@@ -247,27 +252,21 @@ function readOptions(args: readonly string[]): Read {
       }
       if (meaning !== undefined && meaning !== "keep") reason ??= reasonOf[meaning];
       if (!word.startsWith("-") || word === "-") sources.push(word);
-      words.push({ words: [word], incremental: false });
       continue;
     }
     index += option.words.length - 1;
     options.push(option);
-    words.push({
-      words: option.words,
-      incremental: option.name === "codegen" && splitCodegen(option.value)[0] === "incremental",
-    });
     const meaning = withValue[option.name];
     if (option.name === "o") reason ??= "unusual-outputs";
     else if (option.name === "Z") reason ??= `unknown-option -Z ${option.value.slice(0, 40)}`;
     else if (meaning !== undefined && meaning !== "keep") reason ??= reasonOf[meaning];
   }
-  return { options, sources, words, reason };
+  return { options, sources, words: args, reason };
 }
 
 const reasonOf: Readonly<Record<Exclude<Meaning, "keep">, RustReason>> = {
   "here-query": "rustc-query",
   "here-sysroot": "unusual-sysroot",
-  "here-links": "links",
 };
 
 /** Undefined when the word is no option with a value. */
@@ -306,9 +305,16 @@ function externPath(value: string, cwd: string): string[] {
   return at < 0 ? [] : [resolve(cwd, value.slice(at + 1))];
 }
 
-function dependencyDir(value: string, cwd: string): string[] {
-  const [, kind, path] =
+function searchDir(value: string, cwd: string): { readonly kind: string; readonly path: string } {
+  const [, kind = "", path = ""] =
     /^(?:(dependency|crate|native|framework|all)=)?([\s\S]*)$/.exec(value) ?? [];
-  if (path === undefined || kind === "native" || kind === "framework") return [];
-  return [resolve(cwd, path)];
+  return { kind, path: resolve(cwd, path) };
+}
+
+const isNative = (kind: string): boolean => kind === "native" || kind === "framework";
+
+/** `[KIND[:MODIFIERS]=]NAME[:RENAME]`. */
+function nativeName(value: string): string[] {
+  const [, name] = /^(?:[^=]*=)?([^:]+)/.exec(value) ?? [];
+  return name === undefined ? [] : [name];
 }

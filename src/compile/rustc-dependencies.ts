@@ -12,8 +12,14 @@ import type { RustUnit } from "./rustc-args.ts";
 
 export interface Dependencies {
   /** Remembers what the unit that writes `<stem>.{rlib,rmeta,so}` was given. */
-  learn(stem: string, externs: readonly string[]): void;
+  learn(stem: string, needs: Needs): void;
   closure(unit: RustUnit): Promise<Closure>;
+}
+
+export interface Needs {
+  readonly externs: readonly string[];
+  /** System libraries that whoever links it has to be given. */
+  readonly nativeNames: readonly string[];
 }
 
 export interface Closure {
@@ -21,16 +27,20 @@ export interface Closure {
   readonly files: readonly string[];
   /** Whether the unit loads all of them; else some only lie where it looks. */
   readonly exact: boolean;
+  /** System libraries that the unit and those below it name. */
+  readonly nativeNames: readonly string[];
 }
 
 const unitsMax = 20_000;
 
 export function createDependencies(disk: Disk): Dependencies {
-  const known = createRecentMap<string, readonly string[]>(unitsMax);
+  const known = createRecentMap<string, Needs>(unitsMax);
   return {
-    learn: (stem, externs) => known.set(stem, externs),
+    learn: (stem, needs) => known.set(stem, needs),
     async closure(unit) {
       const files = new Set<string>(unit.externs);
+      const nativeNames = new Set<string>(unit.nativeNames);
+      const libraryOf = unit.linking || unit.packs ? allOf : metadataOf;
       const open = [...unit.externs];
       const seen = new Set<string>();
       let exact = true;
@@ -40,17 +50,21 @@ export function createDependencies(disk: Disk): Dependencies {
         const stem = stemOf(path);
         if (seen.has(stem)) continue;
         seen.add(stem);
-        if (!unit.externs.includes(path)) for (const file of libraryOf(disk, stem)) files.add(file);
+        // What links takes code from one file, and may take metadata from another.
+        if (unit.linking || !unit.externs.includes(path))
+          for (const file of libraryOf(disk, stem)) files.add(file);
         // A proc-macro brings all it needs in one file.
         if (path.endsWith(".so")) continue;
-        const externs = known.get(stem);
-        if (externs !== undefined) open.push(...externs);
-        else if (exact) {
+        const needs = known.get(stem);
+        if (needs !== undefined) {
+          open.push(...needs.externs);
+          for (const name of needs.nativeNames) nativeNames.add(name);
+        } else if (exact) {
           exact = false;
-          for (const file of await wholeFolder(disk, unit)) files.add(file);
+          for (const file of await wholeFolder(disk, unit, libraryOf)) files.add(file);
         }
       }
-      return { files: [...files].sort(), exact };
+      return { files: [...files].sort(), exact, nativeNames: [...nativeNames].sort() };
     },
   };
 }
@@ -59,15 +73,24 @@ function stemOf(path: string): string {
   return path.replace(/\.(rlib|rmeta|so)$/, "");
 }
 
-/** Metadata suffices for a dependent that does not link, and it is there first. */
-function libraryOf(disk: Disk, stem: string): readonly string[] {
-  for (const extension of [".rmeta", ".rlib", ".so"]) {
-    if (disk.statFollowNow(stem + extension)?.kind === "file") return [stem + extension];
-  }
-  return [];
-}
+const extensions: readonly string[] = [".rmeta", ".rlib", ".so"];
 
-async function wholeFolder(disk: Disk, unit: RustUnit): Promise<readonly string[]> {
+type LibraryOf = (disk: Disk, stem: string) => readonly string[];
+
+/** Metadata suffices for a dependent that does not link, and it is there first. */
+const metadataOf: LibraryOf = (disk, stem) => allOf(disk, stem).slice(0, 1);
+
+const allOf: LibraryOf = (disk, stem) =>
+  extensions.flatMap((extension) => {
+    const path = stem + extension;
+    return disk.statFollowNow(path)?.kind === "file" ? path : [];
+  });
+
+async function wholeFolder(
+  disk: Disk,
+  unit: RustUnit,
+  libraryOf: LibraryOf,
+): Promise<readonly string[]> {
   const folders = new Set([...unit.dependencyDirs, ...unit.externs.map(dirname)]);
   const found: string[] = [];
   for (const folder of folders) {

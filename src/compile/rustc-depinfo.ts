@@ -16,20 +16,31 @@ export function sourcesIn(depInfo: string, cwd: string): readonly string[] {
   return sources;
 }
 
+export interface ReadVariable {
+  readonly name: string;
+  /** Undefined: it was not set. */
+  readonly value: string | undefined;
+}
+
 /**
- * Compares what the compiler says it read with what is set here. There is one line for each
- * variable that `env!` or `option_env!` looked at: `# env-dep:NAME` when it was unset, else
- * `# env-dep:NAME=value`, with backslash, newline and carriage return escaped in both. Code
- * "refused" when one of them differs.
+ * The variables that `env!` or `option_env!` looked at. There is one line for each: `# env-dep:NAME`
+ * when it was unset, else `# env-dep:NAME=value`, with backslash, newline and carriage return
+ * escaped in both.
  */
-export function checkEnvironment(depInfo: string, env: Readonly<Record<string, string>>): void {
-  for (const line of depInfo.split("\n")) {
-    if (!line.startsWith(mark)) continue;
+export function variablesIn(depInfo: string): readonly ReadVariable[] {
+  return depInfo.split("\n").flatMap((line) => {
+    if (!line.startsWith(mark)) return [];
     // A name with "=" in it can be asked for, and is never set.
     const [, name = "", value] = /^([^=]*)(?:=([\s\S]*))?$/.exec(line.slice(mark.length)) ?? [];
-    const here = env[unescaped(name)];
-    if (here !== (value === undefined ? undefined : unescaped(value)))
-      throw new MeshError("refused", `the unit reads ${name}, which is set differently there`);
+    return { name: unescaped(name), value: value === undefined ? undefined : unescaped(value) };
+  });
+}
+
+/** Compares what the compiler says it read with what is set here. Code "refused" when it differs. */
+export function checkEnvironment(depInfo: string, env: Readonly<Record<string, string>>): void {
+  for (const { name, value } of variablesIn(depInfo)) {
+    if (env[name] !== value)
+      throw new MeshError("refused", `env-miss: the unit reads ${name}, which is set differently`);
   }
 }
 

@@ -13,8 +13,11 @@ const env = {
   GREETING: "hello",
 };
 
-test("a unit without macros sees what Cargo set and what its sources name", () => {
-  expect(environmentOf(env, new Set(["GREETING"]), false)).toEqual({
+const nobody = { named: new Set<string>(), learned: new Set<string>(), links: false };
+
+test("a unit sees what Cargo says about packages, and what its sources and macros name", () => {
+  const named = new Set(["GREETING", "TMPDIR", "CARGO_REGISTRY_TOKEN"]);
+  expect(environmentOf(env, { ...nobody, named })).toEqual({
     CARGO_PKG_AUTHORS: "A. U. Thor",
     CARGO_PKG_NAME: "x",
     OUT_DIR: "/o",
@@ -22,11 +25,19 @@ test("a unit without macros sees what Cargo set and what its sources name", () =
   });
 });
 
-test("a unit with macros sees everything but secrets and what only makes sense here", () => {
-  const sent = environmentOf(env, new Set(), true);
-  expect(Object.keys(sent).sort()).toEqual([
-    ...["CARGO_PKG_AUTHORS", "CARGO_PKG_NAME", "EDITOR", "GREETING", "OUT_DIR"],
-  ]);
+test("what it was seen to ask for is part of the action, whatever it is, but for secrets", () => {
+  const learned = new Set(["TMPDIR", "EDITOR", "DATABASE"]);
+  const sent = environmentOf(env, { ...nobody, learned });
+  expect(sent).toMatchObject({ TMPDIR: "/elsewhere", EDITOR: "vi" });
+  expect(sent.DATABASE).toBeUndefined();
+});
+
+test("only what links sees what linkers read", () => {
+  const here = { LIBRARY_PATH: "/l", LANG: "de", RUSTC_WRAPPER: "/w", RUST_MIN_STACK: "1" };
+  expect(environmentOf(here, nobody)).toEqual({ RUST_MIN_STACK: "1" });
+  expect(environmentOf(here, { ...nobody, links: true })).toEqual({
+    ...{ LIBRARY_PATH: "/l", LANG: "de", RUST_MIN_STACK: "1" },
+  });
 });
 
 test("secrets are known by name or by an account in their value", () => {

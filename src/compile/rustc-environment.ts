@@ -12,9 +12,19 @@ import type { Disk } from "../host/host.ts";
 
 type Env = Readonly<Record<string, string>>;
 
-/** Set for a moment or a terminal, or meaningless elsewhere: no compile depends on them. */
-const neverSent =
-  /^(CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|NUM_JOBS|TMPDIR|MESH_.*|SSH_.*|DISPLAY|_|OLDPWD|SHLVL)$/;
+/**
+ * Set for a moment or a terminal, or about this node: no compile depends on them. A star stands for
+ * any ending.
+ */
+export const unsteadyNames: readonly string[] = [
+  ...["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "NUM_JOBS", "TMPDIR", "MESH_*", "SSH_*"],
+  ...["DISPLAY", "_", "OLDPWD", "SHLVL", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"],
+];
+const neverSent = new RegExp(
+  `^(?:${unsteadyNames.map((name) => name.replace(/\*$/, ".*")).join("|")})$`,
+);
+
+export const isUnsteady = (name: string): boolean => neverSent.test(name);
 
 /** Names and values that commonly are credentials: not for other people's machines. */
 const secretName =
@@ -23,9 +33,16 @@ const secretValue = /:\/\/[^/\s@]+@/;
 /** What Cargo says about a package is public, its authors included. */
 const publicName = /^CARGO_(PKG|MANIFEST|CRATE|BIN|PRIMARY)_/;
 
-/** What every compile may see. */
+/**
+ * What the compiler itself may read, and what Cargo says about a package: the sources ask for that
+ * through macros of other crates too.
+ */
 const always =
-  /^(CARGO|CARGO_.*|OUT_DIR|RUST_.*|RUSTC_.*|LD_LIBRARY_PATH|LANG|LANGUAGE|LC_.*|SOURCE_DATE_EPOCH|TARGET|HOST|PROFILE)$/;
+  /^(?:CARGO_(?:PKG|MANIFEST|CRATE|BIN)_.*|OUT_DIR|RUST_.*|RUSTC_.*|LLVM_.*|LD_LIBRARY_PATH|SOURCE_DATE_EPOCH|CI)$/;
+
+/** What linkers and the drivers in front of them read, their language included. */
+const ofLinkers =
+  /^(?:LIBRARY_PATH|COMPILER_PATH|GCC_EXEC_PREFIX|LD_RUN_PATH|LDEMULATION|GNUTARGET|LANG|LANGUAGE|LC_.*)$/;
 
 /** They make the loader put other code into the compiler. */
 const forbidden: readonly string[] = ["LD_PRELOAD", "LD_AUDIT"];
@@ -44,16 +61,21 @@ export function secretsIn(env: Env): readonly string[] {
   return Object.entries(env).flatMap(([name, value]) => (isSecret(name, value) ? name : []));
 }
 
-/** What travels. */
-export function environmentOf(
-  env: Env,
-  named: ReadonlySet<string>,
-  macros: boolean,
-): Record<string, string> {
+export interface Wanted {
+  /** Named in the sources, or by a macro that the unit uses. */
+  readonly named: ReadonlySet<string>;
+  /** Asked for by an earlier run, whatever they are. */
+  readonly learned: ReadonlySet<string>;
+  readonly links: boolean;
+}
+
+/** What is part of the action. A secret never is: where one is wanted, there is no action. */
+export function environmentOf(env: Env, { named, learned, links }: Wanted): Record<string, string> {
   const sent: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (neverSent.test(name) || isSecret(name, value)) continue;
-    if (macros || always.test(name) || named.has(name)) sent[name] = value;
+    if (isSecret(name, value)) continue;
+    const usual = always.test(name) || named.has(name) || (links && ofLinkers.test(name));
+    if (learned.has(name) || (usual && !isUnsteady(name))) sent[name] = value;
   }
   return sent;
 }
@@ -64,6 +86,8 @@ export interface SourceNames {
   readonly variables: readonly string[];
   /** Other text in quotes that could be the name of one. */
   readonly others: readonly string[];
+  /** Files that are named by a path, relative to the source's own folder. */
+  readonly files: readonly string[];
 }
 
 export interface Sources {
@@ -75,7 +99,7 @@ export interface Sources {
 
 const sourceMaxBytes = 1024 * 1024;
 const namesMax = 10_000;
-const nothing: SourceNames = { variables: [], others: [] };
+const nothing: SourceNames = { variables: [], others: [], files: [] };
 
 export function createSources(disk: Disk): Sources {
   const known = new WeakMap<FileNode, SourceNames>();
@@ -93,6 +117,10 @@ export function createSources(disk: Disk): Sources {
   };
 }
 
+/** Only what may lie outside the package, which is an input anyway. */
+const included =
+  /\b(?:include(?:_str|_bytes)?!\s*[({[]|path\s*=)\s*"((?:\/|\.\.?\/)[^"\\\n]{1,1000})"/g;
+
 function read(text: string): SourceNames {
   const variables = new Set<string>();
   const others = new Set<string>();
@@ -103,7 +131,12 @@ function read(text: string): SourceNames {
     else if (/^[A-Z][A-Z0-9_]+$/.test(name)) others.add(name);
     if (variables.size + others.size >= namesMax) break;
   }
-  return variables.size + others.size === 0
+  const files = new Set<string>();
+  for (const [, name] of text.matchAll(included)) {
+    if (name !== undefined) files.add(name);
+    if (files.size >= namesMax) break;
+  }
+  return variables.size + others.size + files.size === 0
     ? nothing
-    : { variables: [...variables], others: [...others] };
+    : { variables: [...variables], others: [...others], files: [...files] };
 }

@@ -24,6 +24,10 @@ export interface PackageFiles {
   readonly large: readonly string[];
   /** Names of what was left out because it may be a secret, and that a macro could look for. */
   readonly withheld: readonly string[];
+  /** Folders all of whose names were looked at ... */
+  readonly folders: readonly string[];
+  /** ... and what of that was left out for any reason. */
+  readonly left: readonly string[];
 }
 
 const filesMax = 5000;
@@ -34,6 +38,11 @@ const withheldMax = 256;
 
 /** Keys and passwords, by their names. Sources about them are sources. */
 const secretFile = /\.(?:pem|key|p12|pfx|jks|keystore)$|^id_(?:rsa|dsa|ecdsa|ed25519)|credentials/i;
+
+/** Whether a file is not to travel even though a macro asks for it. */
+export function isSecretFile(name: string): boolean {
+  return (secretFile.test(name) && !isRust(name)) || name.startsWith(".env") || name === ".netrc";
+}
 
 /** Hidden things that other programs read, and no macro: not worth a look into every macro. */
 const ofOthers =
@@ -81,6 +90,8 @@ export async function readPackage(
 ): Promise<PackageFiles | undefined> {
   const found = { small: [] as string[], large: [] as string[] };
   const withheld = new Set<string>();
+  const listed = new Set<string>();
+  const left = new Set<string>();
   const open = [...(folders.length === 0 ? [dirname(source)] : folders)];
   const roots = new Set(open);
   const seen = new Set<string>();
@@ -101,23 +112,36 @@ export async function readPackage(
     const names = new Set(children.map(({ name }) => name));
     const isOther = names.has("Cargo.toml") && !contains(folder, source);
     // The mark of folders that hold nothing but what can be made again: Cargo's `target`.
-    if (!roots.has(folder) && (isOther || names.has("CACHEDIR.TAG"))) continue;
+    if (!roots.has(folder) && (isOther || names.has("CACHEDIR.TAG"))) {
+      left.add(folder);
+      continue;
+    }
+    listed.add(folder);
     for (const { name, kind } of children) {
       const path = join(folder, name);
       // Sockets and the like; and a link may lead anywhere, also nowhere.
       const stat = kind === "other" ? undefined : disk.statFollowNow(path);
-      if (stat === undefined || roots.has(path) || name === "node_modules") continue;
+      if (roots.has(path)) continue;
+      if (stat === undefined || name === "node_modules") {
+        left.add(path);
+        continue;
+      }
       const real = kind === "symlink" ? ((await disk.realPath(path)) ?? path) : path;
       if ([name, basename(real)].some((one) => isPrivate(one, stat.kind === "file"))) {
         withhold(name);
+        left.add(path);
         continue;
       }
       if (stat.kind === "file") add(path, stat.sizeBytes);
       if (room.files < 0 || room.bytes < 0) return undefined;
+      if (stat.kind === "other") left.add(path);
       if (stat.kind !== "directory") continue;
       // Links can go round in circles.
       if (kind === "symlink") {
-        if (seen.has(real) || contains(real, folder)) continue;
+        if (seen.has(real) || contains(real, folder)) {
+          left.add(path);
+          continue;
+        }
         seen.add(real);
       }
       open.push(path);
@@ -126,10 +150,15 @@ export async function readPackage(
   if (macros) {
     const [first = cwd] = folders;
     const real = (await disk.realPath(first)) ?? first;
-    for (const folder of foldersAbove(real, cwd))
-      await addPlain(disk, await list(folder), folder, add, withhold);
+    for (const folder of foldersAbove(real, cwd)) {
+      if (listed.has(folder)) continue;
+      const plain = addPlain(disk, await list(folder), folder, add, withhold);
+      listed.add(folder);
+      for (const path of plain) left.add(path);
+    }
   }
-  return room.files < 0 || room.bytes < 0 ? undefined : { ...found, withheld: [...withheld] };
+  if (room.files < 0 || room.bytes < 0) return undefined;
+  return { ...found, withheld: [...withheld], folders: [...listed], left: [...left] };
 }
 
 /** The folder that the compiler works in, and those between it and the package. */
@@ -140,20 +169,23 @@ function foldersAbove(folder: string, cwd: string): readonly string[] {
   return above;
 }
 
-/** Manifests, lock and settings files. */
-async function addPlain(
+/** Manifests, lock and settings files. Returns what it leaves out. */
+function addPlain(
   disk: Disk,
   children: Listed,
   folder: string,
   add: (path: string, sizeBytes: number) => void,
   withhold: (name: string) => void,
-): Promise<void> {
-  for (const { name, kind } of children) {
-    if (isPrivate(name, kind === "file")) withhold(name);
-    const sizeBytes = kind === "file" ? disk.statNow(join(folder, name))?.sizeBytes : undefined;
-    if (sizeBytes === undefined || isPrivate(name, true)) continue;
-    if (sizeBytes <= smallMaxBytes) add(join(folder, name), sizeBytes);
-  }
+): readonly string[] {
+  return children.flatMap(({ name, kind }) => {
+    const path = join(folder, name);
+    const isHidden = isPrivate(name, kind === "file");
+    if (isHidden) withhold(name);
+    const sizeBytes = kind === "file" && !isHidden ? disk.statNow(path)?.sizeBytes : undefined;
+    if (sizeBytes === undefined || sizeBytes > smallMaxBytes) return [path];
+    add(path, sizeBytes);
+    return [];
+  });
 }
 
 function contains(folder: string, path: string): boolean {

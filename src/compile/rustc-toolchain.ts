@@ -1,15 +1,16 @@
 /**
- * The parts of a Rust toolchain that compiling a library needs: rustc, the shared libraries it is
- * made of, and the standard library's metadata.
+ * The parts of a Rust toolchain that compiling needs: rustc, the shared libraries it is made of,
+ * the standard library's metadata, and its code for what links.
  *
- * The linker and the standard library's object code are left out: what links stays here. A
- * toolchain holds for as long as every one of its files is what it was.
+ * The linker is not here: see `rustc-link.ts`. A toolchain holds for as long as every one of its
+ * files is what it was.
  */
 import { basename, dirname, join } from "node:path";
 import { createRecentMap } from "../base/bounded.ts";
 import { textOf } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { TreeEntry } from "../blob/tree.ts";
+import type { Facts } from "../exec/facts.ts";
 import type { Disk, Processes } from "../host/host.ts";
 import { type FoundInputs, type InputFiles, mergeEntries } from "./inputs.ts";
 
@@ -19,6 +20,13 @@ export interface RustToolchain {
   readonly entries: readonly TreeEntry[];
   /** Paths of the shared libraries that rustc loads. */
   readonly libraries: readonly string[];
+  readonly facts: Facts;
+  /** Its folder: nothing in it is a macro's. */
+  readonly sysroot: string;
+  /** Changes with the compiler. */
+  readonly stamp: string;
+  /** The standard library's code. */
+  code(): Promise<{ readonly entries: readonly TreeEntry[]; readonly facts: Facts }>;
 }
 
 export interface RustToolchains {
@@ -192,6 +200,7 @@ async function gather(
     return stamp !== "";
   };
   const standard: string[] = [];
+  const code: string[] = [];
   for (const triple of new Set([sysroot.host, target ?? sysroot.host])) {
     const path = join(sysroot.path, "lib", "rustlib", triple, "lib");
     look(path);
@@ -199,6 +208,7 @@ async function gather(
     if (found.length === 0)
       throw new MeshError("unsupported", `no standard library for ${triple} in ${path}`);
     standard.push(...found);
+    code.push(...(await codeIn(disk, path)));
   }
   const source = join(sysroot.path, sourceMark);
   if (look(source)) standard.push(source);
@@ -211,7 +221,24 @@ async function gather(
     kind !== "directory" && /\.so(\.|$)/.test(basename(path)) ? path : [],
   );
   const entries = mergeEntries(inputs.entries, system);
-  return { toolchain: { rustc, entries, libraries }, inputs, looks };
+  let found: ReturnType<RustToolchain["code"]> | undefined;
+  return {
+    toolchain: {
+      ...{ rustc, entries, libraries, facts: inputs.facts, sysroot: sysroot.path },
+      stamp: stampOf(disk, rustc),
+      code: async () => {
+        const before = await found?.catch(() => undefined);
+        if (before === undefined || !files.hold(before.facts)) found = files.find({ files: code });
+        return found ?? files.find({ files: code });
+      },
+    },
+    ...{ inputs, looks },
+  };
+}
+
+async function codeIn(disk: Disk, folder: string): Promise<readonly string[]> {
+  const names = (await disk.list(folder)) ?? [];
+  return names.flatMap(({ name }) => (name.endsWith(".rlib") ? join(folder, name) : []));
 }
 
 /**

@@ -43,12 +43,11 @@ async function there(call: Call | undefined): Promise<There | string> {
 
 function expectSame(answer: There, call: Call, differing = ""): void {
   expect({ ...answer, crate: call.crate }).toMatchObject({
-    crate: call.crate,
-    stderr: call.stderr,
+    ...{ crate: call.crate, stdout: "", stderr: call.stderr },
     exitCode: 0,
     refusal: undefined,
   });
-  expect([...answer.outputs.keys()].some((path) => path.endsWith(".rmeta"))).toBe(true);
+  expect(answer.outputs.size).toBeGreaterThan(1);
   for (const [path, bytes] of answer.outputs)
     if (!path.endsWith(differing || ".none"))
       expect(bytes.equals(readFileSync(path)), path).toBe(true);
@@ -81,7 +80,7 @@ describe.skipIf(why !== undefined)("the units of a workspace", { timeout: 300_00
   ] as const)("%s gives the same bytes there as here", async (_, args) => {
     const calls = record(["cargo", ...args], folder, { CARGO_INCREMENTAL: "0" });
     const fates = await runAll(calls);
-    expect(Object.fromEntries(fates)).toMatchObject({ ...libraries, macros: "links" });
+    expect(Object.fromEntries(fates)).toMatchObject({ ...libraries, macros: "there" });
   });
 
   test("metadata is told before the end, after the dependency file that allows to check it", async () => {
@@ -96,12 +95,9 @@ describe.skipIf(why !== undefined)("the units of a workspace", { timeout: 300_00
       expect(bytes.equals(readFileSync(path)), path).toBe(true);
   });
 
-  test("an incremental debug build works there and gives the same metadata", async () => {
+  test("a unit with incremental state stays here", async () => {
     const calls = record(["cargo", "build"], folder, { CARGO_INCREMENTAL: "1" });
     expect(await there(calls.find(({ crate }) => crate === "shapes"))).toBe("incremental");
-    rmSync(join(folder, "target/debug/incremental"), { recursive: true });
-    const fates = await runAll(calls, ".rlib");
-    expect(Object.fromEntries(fates)).toMatchObject(libraries);
   });
 });
 
@@ -122,9 +118,9 @@ describe.skipIf(why !== undefined)("hard units", { timeout: 300_000 }, () => {
     hidden: "there",
     shared: "there",
     uses_all: "there",
-    reader: "links",
-    nosy: "links",
-    build_script_build: "links",
+    reader: "there",
+    nosy: "there",
+    build_script_build: "there",
     uses_nosy: "macro-looks-around",
   };
 
@@ -196,15 +192,14 @@ describe.skipIf(why !== undefined)("hard units", { timeout: 300_000 }, () => {
     expect(await there(call)).toMatchObject({ exitCode: 0, refusal: undefined });
   });
 
-  test("a source outside the package fails there, and is known about the next time", async () => {
+  test("a source outside the package is an input where its path is written out", async () => {
     const env = { ...oddEnv, CARGO_TARGET_DIR: newFolder() };
     const calls = record(["cargo", "build", "-p", "uses-all"], root, env);
     const call = calls.find(({ crate }) => crate === "uses_all");
     const out = call?.args[call.args.indexOf("--out-dir") + 1] ?? "";
     const depInfo = readdirSync(out).find((name) => /^uses_all-.*\.d$/.test(name)) ?? "";
+    // It also says what was read last time.
     renameSync(join(out, depInfo), join(out, "kept"));
-    expect(await there(call)).toMatchObject({ exitCode: 1 });
-    renameSync(join(out, "kept"), join(out, depInfo));
     expect(await there(call)).toMatchObject({ exitCode: 0, refusal: undefined });
   });
 

@@ -31,8 +31,7 @@ export function directive(text: string, at: number, notes: Notes): number {
       notes.seen.once = true;
       return header(text, to, "include", notes);
     case "embed":
-      notes.seen.embed = true;
-      return to;
+      return embed(text, to, notes);
     case "define":
       define(text, to, notes);
       return to;
@@ -43,6 +42,13 @@ export function directive(text: string, at: number, notes: Notes): number {
     case "pragma":
       pragma(logicalLine(text, to), notes);
       return to;
+    case "ifdef":
+    case "ifndef":
+    case "elifdef":
+    case "elifndef":
+    case "undef":
+      // A name that is only asked about is not expanded, __DATE__ neither.
+      return afterWord(text, skipBlank(text, to));
     default:
       return to;
   }
@@ -68,16 +74,30 @@ function header(text: string, at: number, asking: Asking, notes: Notes): number 
   return from;
 }
 
+function embed(text: string, at: number, notes: Notes): number {
+  const line = logicalLine(text, at).trim();
+  const [, angled, quoted] = /^(?:<([^>]+)>|"([^"\\]+)")/.exec(line) ?? [];
+  const name = angled ?? quoted;
+  if (name === undefined) notes.seen.computedEmbed = true;
+  else noteEmbed(quoted === undefined, name, notes);
+  return endOfLine(text, at);
+}
+
+function noteEmbed(angled: boolean, name: string, notes: Notes): void {
+  notes.seen.embed = true;
+  mention("embed", angled, name, notes);
+}
+
 function define(text: string, at: number, notes: Notes): void {
   const from = skipBlank(text, at);
   const to = afterWord(text, from);
   const name = text.slice(from, to);
   // The usual fallback: `#define __has_include(x) 0`.
-  if (name === "" || name.startsWith("__has_include")) return;
+  if (name === "" || /^__has_(?:include|embed)/.test(name)) return;
   const parameters = text.charCodeAt(to) === 40;
   const body = logicalLine(text, to).trim();
   if (body.includes("__has_include")) probesInBody(name, parameters, body, notes);
-  if (body.includes("__has_embed")) notes.seen.embed = true;
+  if (body.includes("__has_embed")) notes.seen.computedEmbed = true;
   const literal = parameters ? null : /^(?:<([^>]+)>|"([^"\\]+)")$/.exec(body);
   const headerName = toUtf8(literal?.[1] ?? literal?.[2] ?? "");
   if (headerName === undefined || headerName === "") {
@@ -118,7 +138,10 @@ function condition(text: string, at: number, notes: Notes): void {
     if (harmless.test(name)) continue;
     const literal = angled ?? quoted;
     const next = name.startsWith("__has_include_next");
-    if (name.startsWith("__has_embed")) notes.seen.embed = true;
+    if (name.startsWith("__has_embed")) {
+      if (literal === undefined) notes.seen.computedEmbed = true;
+      else noteEmbed(quoted === undefined, literal, notes);
+    }
     // A macro may stand for __has_include: what it is given is looked for in any case.
     else if (literal !== undefined)
       mention(next ? "probe-next" : "probe", quoted === undefined, literal, notes);

@@ -2,8 +2,11 @@
  * What reading one C or C++ file finds out, and where it is put down. It knows no syntax.
  */
 
-/** How a name is looked for, and whether the file is opened or only asked about. */
-export type Asking = "include" | "next" | "probe" | "probe-next";
+/**
+ * How a name is looked for, and whether the file is opened or only asked about. `embed` is
+ * `#embed` and `__has_embed`; `incbin` and `assemble` are the assembler's `.incbin` and `.include`.
+ */
+export type Asking = "include" | "next" | "probe" | "probe-next" | "embed" | "incbin" | "assemble";
 
 export interface Mention {
   readonly asking: Asking;
@@ -18,9 +21,13 @@ export interface Seen {
   readonly time: boolean;
   /** `__TIMESTAMP__`: the file's mtime, which does not travel. */
   readonly timestamp: boolean;
-  /** The assembler's `.incbin`, which opens a file behind the compiler's back. */
+  /** `.incbin` or `.include` of something that only the assembler can work out. */
   readonly incbin: boolean;
+  /** One of these outside of a string: in C, nobody knows where its quotes end. */
+  readonly bareAssembly: boolean;
   readonly embed: boolean;
+  /** `#embed` or `__has_embed` of something that only the compiler can work out. */
+  readonly computedEmbed: boolean;
   /** `#pragma once` or `#import`: twins elsewhere may count as this same file. */
   readonly once: boolean;
   /** A line that may be C++20 `import`, `module` or `export module`. */
@@ -38,6 +45,8 @@ export interface Seen {
 export interface Lexical {
   readonly mentions: readonly Mention[];
   readonly seen: Seen;
+  /** Whether anything is set in `seen`: in most files there is not. */
+  readonly remarkable: boolean;
   /** Macros that some `#include NAME` needs. */
   readonly includedMacros: readonly string[];
   /** Macros that are nothing but a header's name here. */
@@ -63,13 +72,15 @@ export interface Notes {
 }
 
 export function createNotes(text: string): Notes {
-  return {
+  const notes: Notes = {
     mentions: new Map(),
     seen: {
       time: false,
       timestamp: false,
-      incbin: text.includes(".incbin"),
+      incbin: false,
+      bareAssembly: false,
       embed: false,
+      computedEmbed: false,
       once: text.includes('_Pragma("once")'),
       modules: false,
       // Trigraphs may hide a directive or a line's continuation.
@@ -84,12 +95,33 @@ export function createNotes(text: string): Notes {
     probingMacros: new Set(),
     conditionCalls: new Set(),
   };
+  if (/\.inc(?:bin|lude)/i.test(text)) noteAssembly(text, notes);
+  return notes;
+}
+
+const assemblerReads = /\.(incbin|include)(?![\w.$])/gi;
+
+/**
+ * What the assembler reads behind the compiler's back, be it told by `asm` or in a source of its
+ * own. Comments are not told apart: they are not the same in both.
+ */
+function noteAssembly(text: string, notes: Notes): void {
+  for (const { 1: directive = "", index, 0: found } of text.matchAll(assemblerReads)) {
+    const rest = text.slice(index + found.length, index + found.length + 4096);
+    const [, opening, name = "", closing] = /^[ \t]*(\\?)"([^"\\\n]+)(\\?)"/.exec(rest) ?? [];
+    const asking = directive.toLowerCase() === "incbin" ? "incbin" : "assemble";
+    if (name !== "" && opening === closing) {
+      mention(asking, false, name, notes);
+      if (opening === "") notes.seen.bareAssembly = true;
+    } else if (asking === "incbin" || /^[ \t"'\\]/.test(rest)) notes.seen.incbin = true;
+  }
 }
 
 export function toLexical(notes: Notes): Lexical {
   return {
     mentions: [...notes.mentions.values()],
     seen: notes.seen,
+    remarkable: Object.values(notes.seen).includes(true),
     includedMacros: [...notes.includedMacros],
     headerMacros: notes.headerMacros,
     otherMacros: Int32Array.from(notes.otherMacros),

@@ -146,9 +146,23 @@ describe("what makes a file mean more than its text", () => {
     ["x = __DATE__;", ["time"]],
     ["#define NOW __TIME__", ["time"]],
     ["f(__TIMESTAMP__)", ["timestamp"]],
-    ['asm(".incbin \\"x\\"");', ["incbin"]],
+    ['asm(".incbin \\"x\\"");', []],
+    ['.incbin "x"', ["bareAssembly"]],
+    ['.INCLUDE "x"', ["bareAssembly"]],
+    ['asm(".incbin " FILE);', ["incbin"]],
+    ['asm(".incbin \\"" FILE "\\"");', ["incbin"]],
+    [".incbin \\file", ["incbin"]],
+    [".include \\file", ["incbin"]],
+    ["path.include(x); path.included = 1;", []],
     ["#embed <x>", ["embed"]],
+    ["#embed FILE", ["computedEmbed"]],
     ["#if __has_embed(<x>)", ["embed"]],
+    ["#if __has_embed(FILE)", ["computedEmbed"]],
+    ["#define HAS(x) __has_embed(x)", ["computedEmbed"]],
+    ["#ifdef __has_embed", []],
+    ["#ifndef __DATE__", []],
+    ["#undef __TIME__", []],
+    ["#ifdef X __DATE__", ["time"]],
     ["#pragma once", ["once"]],
     ["#import <a.h>", ["once"]],
     ['_Pragma("once")', ["once"]],
@@ -163,6 +177,22 @@ describe("what makes a file mean more than its text", () => {
     ["import_this(); int module_count; exports = 1;", []],
   ])("%j: %j", (text, flags) => {
     expect(seen(text)).toEqual(flags);
+  });
+
+  test("files that are embedded or assembled are mentioned", () => {
+    const asked = (text: string) =>
+      scanSource(utf8(text)).mentions.map(({ asking, angled, name }) => [asking, angled, name]);
+    expect(asked('#embed "a.bin" limit(3)\n#if __has_embed(<b.bin> limit(1))\n#endif')).toEqual([
+      ["embed", false, "a.bin"],
+      ["embed", true, "b.bin"],
+    ]);
+    expect(asked('asm(".incbin \\"a b.bin\\", 4");\nasm(".include\\t\\"x\\"");')).toEqual([
+      ["incbin", false, "a b.bin"],
+    ]);
+    expect(asked('.include "x.inc"\n.incbin "y.bin", 0, 4')).toEqual([
+      ["assemble", false, "x.inc"],
+      ["incbin", false, "y.bin"],
+    ]);
   });
 
   test("a header's name that is no UTF-8 is noted", () => {

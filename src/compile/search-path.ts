@@ -20,18 +20,25 @@ export interface SearchPath {
   readonly chain: readonly FolderNode[];
   /** Where the search for `<name>` begins in `chain`. */
   readonly bracketStart: number;
+  readonly cwd: FolderNode;
+  /** The folders that are searched for embedded files only. */
+  readonly embed: readonly FolderNode[];
 }
 
-/**
- * @param standard the compiler's own folders, which follow `dirs.system`.
- * @returns undefined when something that is no folder is named: compilers differ on that.
- */
+/** What `findSearchPath` makes a path of. */
+export interface SearchQuery {
+  readonly dirs: SearchDirs;
+  /** The compiler's own folders, which follow `dirs.system`. */
+  readonly standard: readonly string[];
+  readonly embedDirs: readonly string[];
+  readonly family: Family;
+}
+
+/** @returns undefined when something that is no folder is named: compilers differ on that. */
 export function findSearchPath(
   look: Look,
   cwd: FolderNode,
-  dirs: SearchDirs,
-  standard: readonly string[],
-  family: Family,
+  { dirs, standard, embedDirs, family }: SearchQuery,
   trail: Trail,
 ): SearchPath | undefined {
   let strange = false;
@@ -53,8 +60,10 @@ export function findSearchPath(
   const bracket = user(dirs.bracket);
   // Clang leaves such folders in the quote part.
   const quote = family === "gcc" ? user(dirs.quote) : unique(existing(dirs.quote));
+  const embed = existing(embedDirs);
   if (strange) return undefined;
-  return { chain: [...quote, ...bracket, ...system], bracketStart: quote.length };
+  const chain = [...quote, ...bracket, ...system];
+  return { chain, bracketStart: quote.length, cwd, embed };
 }
 
 function unique(folders: readonly FolderNode[]): FolderNode[] {

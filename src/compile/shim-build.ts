@@ -36,7 +36,8 @@ export interface Shim {
 }
 
 /** In a folder with this file, every program is a shim: nobody looks there for a real compiler. */
-const marker = ".mesh-shim";
+/** A file of this name marks a folder of names that lead to the shim. */
+export const shimMarker: string = ".mesh-shim";
 const buildMaxMs = 60_000;
 
 /** Finds or builds the shim. Codes: "io", "no-space" when not even a script can be written. */
@@ -77,7 +78,7 @@ export async function makeMasquerade(
   const names = new Set<string>();
   for (const folder of path.split(delimiter)) {
     // A relative entry means another folder to each compiler call: those stay as they are.
-    if (!folder.startsWith("/") || disk.statNow(join(folder, marker)) !== undefined) continue;
+    if (!folder.startsWith("/") || disk.statNow(join(folder, shimMarker)) !== undefined) continue;
     const entries = await disk.list(folder).catch(() => undefined);
     for (const { name } of entries ?? []) {
       if (!isMasqueraded(name) || names.has(name)) continue;
@@ -91,7 +92,10 @@ export async function makeMasquerade(
   const tag = hashHexOf(digestOf(utf8(sorted.join("\0")))).slice(0, 8);
   const masquerade = join(dirname(shim.program), `bin-${tag}`);
   await disk.makeDirectory(masquerade);
-  await disk.writeAtomic(join(masquerade, marker), new Uint8Array(0), { mode: 0o644, sync: false });
+  await disk.writeAtomic(join(masquerade, shimMarker), new Uint8Array(0), {
+    mode: 0o644,
+    sync: false,
+  });
   for (const name of sorted) {
     const link = join(masquerade, name);
     if (disk.statNow(link) !== undefined) continue;
@@ -197,7 +201,7 @@ function findProgram(disk: Disk, name: string, path: string): string | undefined
   return path
     .split(delimiter)
     .filter((folder) => folder.startsWith("/"))
-    .filter((folder) => disk.statNow(join(folder, marker)) === undefined)
+    .filter((folder) => disk.statNow(join(folder, shimMarker)) === undefined)
     .map((folder) => join(folder, name))
     .find((candidate) => isProgram(disk, candidate));
 }

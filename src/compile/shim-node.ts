@@ -19,11 +19,19 @@ import { connect, type Socket } from "node:net";
 import { constants } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { isatty } from "node:tty";
+import { captureMaxBytes, type ShimOutput } from "./shim-protocol.ts";
 import { encodeDone, encodeRequest, pingFrame, type Reply, readReplies } from "./shim-replies.ts";
 
 const silenceMs = 5000;
+const freeMaxMs = 10_000;
+/** After the compiler's end: how long its pipes must be quiet, and how often they are looked at. */
+const quietMs = 50;
+const quietLooksMax = 20;
 /** What the build has seen already, by file descriptor. */
 const shown = { 1: Buffer.alloc(0), 2: Buffer.alloc(0) };
+
+/** Ends the wait for FREE. */
+let onFree: (() => void) | undefined;
 
 const [, , calledAs = "mesh-shim", ...given] = process.argv;
 const isLauncher = basename(calledAs) === "mesh-shim";
@@ -36,7 +44,7 @@ if (wanted === "") {
   process.exit(2);
 }
 if (wanted === "--mesh-shim-version") {
-  process.stdout.write("mesh-shim 1 (node)\n");
+  process.stdout.write("mesh-shim 2 (node)\n");
   process.exit(0);
 }
 const compiler = findCompiler(wanted);
@@ -82,12 +90,23 @@ function jobserverFds(): readonly number[] {
   return open.filter((fd) => fd > 2 && fd < 1024 && existsSync(`/dev/fd/${fd}`));
 }
 
-/** Starts the real compiler. `onEnd` gets its exit code, and its signal if it was killed by one. */
+/** How a compiler ended. */
+interface Ended {
+  readonly code: number;
+  readonly signal: NodeJS.Signals | null;
+  readonly output: ShimOutput | undefined;
+}
+
+/** Starts the real compiler. */
 function runCompiler(
   extraArgs: readonly string[],
-  onEnd: (code: number, signal: NodeJS.Signals | null) => void,
+  capture: boolean,
+  onEnd: (ended: Ended) => void,
 ): ChildProcess {
-  const stdio: StdioOptions = ["inherit", ...([1, 2] as const).map(streamOf)];
+  const streams = ([1, 2] as const).map((fd) =>
+    capture || shown[fd].byteLength > 0 ? "pipe" : "inherit",
+  );
+  const stdio: StdioOptions = ["inherit", ...streams];
   for (const fd of jobserverFds()) {
     while (stdio.length <= fd) stdio.push("ignore");
     stdio[fd] = fd;
@@ -96,53 +115,103 @@ function runCompiler(
   let child: ChildProcess | undefined;
   // Before the start: a signal may come as soon as the compiler is there. The terminal sends its
   // own to both of us, and the compiler decides what they mean.
-  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => {});
-  for (const signal of ["SIGTERM", "SIGHUP"] as const)
-    process.on(signal, () => child?.kill(signal));
+  for (const signal of ["SIGINT", "SIGQUIT"] as const) process.on(signal, () => onFree?.());
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => (onFree === undefined ? child?.kill(signal) : onFree()));
+  }
   child = spawn(compiler, [...extraArgs, ...args], { stdio, env, argv0: compiler });
-  for (const fd of [1, 2] as const) relay(child, fd);
+  const relays = [relay(child, 1), relay(child, 2)] as const;
   child.on("error", (error: NodeJS.ErrnoException) => {
     const missing = error.code === "ENOENT";
     const text = missing ? "command not found" : error.message;
     process.stderr.write(`mesh-shim: ${compiler}: ${text}\n`);
     process.exit(missing ? 127 : 126);
   });
-  child.on("close", (code, signal) => onEnd(code ?? 128, signal));
+  onEndOf(child, relays, (code, signal, whole) => {
+    const [stdout, stderr] = relays.map((each) => each.captured());
+    const told = capture && whole && signal === null;
+    const output = told && stdout && stderr ? { stdout, stderr } : undefined;
+    const fits = output && output.stdout.byteLength + output.stderr.byteLength <= captureMaxBytes;
+    onEnd({ code, signal, output: fits ? output : undefined });
+  });
   return child;
 }
 
-function streamOf(fd: 1 | 2): "inherit" | "pipe" {
-  return shown[fd].byteLength === 0 ? "inherit" : "pipe";
-}
-
-/** Passes on a local run's output, less what the build has seen already. */
-function relay(child: ChildProcess, fd: 1 | 2): void {
-  let before = shown[fd];
-  let matched = 0;
-  child.stdio[fd]?.on("data", (chunk: Buffer) => {
-    const same = Math.min(chunk.byteLength, before.byteLength - matched);
-    if (chunk.subarray(0, same).equals(before.subarray(matched, matched + same))) {
-      matched += same;
-      print(fd, chunk.subarray(same));
-    } else {
-      print(fd, before.subarray(0, matched));
-      print(fd, chunk);
-      before = Buffer.alloc(0);
-      matched = 0;
-    }
+/** The end of a compiler. A process that it left in the background, with its pipes, is not waited for. */
+function onEndOf(
+  child: ChildProcess,
+  relays: readonly Relay[],
+  listener: (code: number, signal: NodeJS.Signals | null, whole: boolean) => void,
+): void {
+  let looks = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const finish = (whole: boolean): void => {
+    clearInterval(timer);
+    child.removeAllListeners("close");
+    listener(child.exitCode ?? 128, child.signalCode, whole);
+  };
+  child.on("close", () => finish(true));
+  child.on("exit", () => {
+    let before = -1;
+    timer = setInterval(() => {
+      // After what has arrived by now has been read.
+      setImmediate(() => {
+        const now = relays.reduce((sum, { readBytes }) => sum + readBytes(), 0);
+        looks += 1;
+        if (child.listenerCount("close") > 0 && (now === before || looks > quietLooksMax)) {
+          finish(false);
+        }
+        before = now;
+      });
+    }, quietMs);
   });
 }
 
-function print(fd: 1 | 2, bytes: Uint8Array): void {
+interface Relay {
+  /** Undefined when it was too much, or the build did not take it. */
+  captured(): Uint8Array | undefined;
+  readBytes(): number;
+}
+
+/** Passes on a local run's output, less what the build has seen already, and keeps a copy. */
+function relay(child: ChildProcess, fd: 1 | 2): Relay {
+  let before = shown[fd];
+  let matched = 0;
+  let readBytes = 0;
+  let kept: Buffer[] | undefined = [];
+  child.stdio[fd]?.on("data", (chunk: Buffer) => {
+    const same = Math.min(chunk.byteLength, before.byteLength - matched);
+    let printed: boolean;
+    if (chunk.subarray(0, same).equals(before.subarray(matched, matched + same))) {
+      matched += same;
+      printed = print(fd, chunk.subarray(same));
+    } else {
+      printed = print(fd, before.subarray(0, matched)) && print(fd, chunk);
+      before = Buffer.alloc(0);
+      matched = 0;
+    }
+    readBytes += chunk.byteLength;
+    if (!printed || readBytes > captureMaxBytes) kept = undefined;
+    kept?.push(chunk);
+  });
+  return {
+    captured: () => (kept === undefined ? undefined : Buffer.concat(kept)),
+    readBytes: () => readBytes,
+  };
+}
+
+/** False when the stream does not take it. */
+function print(fd: 1 | 2, bytes: Uint8Array): boolean {
   let rest = bytes;
   while (rest.byteLength > 0) {
     try {
       rest = rest.subarray(writeSync(fd, rest));
     } catch (error) {
       const code = error instanceof Error && "code" in error ? error.code : undefined;
-      if (code !== "EAGAIN") return;
+      if (code !== "EAGAIN") return false;
     }
   }
+  return true;
 }
 
 function endLike(code: number, signal: NodeJS.Signals | null): void {
@@ -152,7 +221,7 @@ function endLike(code: number, signal: NodeJS.Signals | null): void {
 }
 
 function runAlone(): void {
-  runCompiler([], endLike);
+  runCompiler([], false, ({ code, signal }) => endLike(code, signal));
 }
 
 function askNode(path: string): void {
@@ -225,14 +294,23 @@ function obey(
     running?.kill(reply.signalNumber);
   } else if (reply.type === "run" && running === undefined) {
     const start = process.hrtime.bigint();
-    return runCompiler(reply.extraArgs, (code, signal) => {
+    return runCompiler(reply.extraArgs, reply.capture, ({ code, signal, output }) => {
       const wallMs = Number((process.hrtime.bigint() - start) / 1_000_000n);
       const exitCode = signal === null ? code : 128 + constants.signals[signal];
-      socket.removeAllListeners();
+      const waits = output !== undefined && code === 0;
+      const done = encodeDone({ exitCode, wallMs, cpuMs: 0, output }, waits);
+      const end = (): void => endLike(code, signal);
+      for (const event of ["close", "timeout", "error"]) socket.removeAllListeners(event);
       socket.on("error", () => {});
-      socket.end(encodeDone({ exitCode, wallMs, cpuMs: 0 }), () => endLike(code, signal));
-      socket.on("close", () => endLike(code, signal));
+      socket.on("close", end);
+      if (waits) {
+        onFree = end;
+        setTimeout(end, freeMaxMs);
+        socket.write(done);
+      } else socket.end(done, end);
     });
+  } else if (reply.type === "free") {
+    onFree?.();
   }
   return running;
 }

@@ -2,11 +2,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { concatBytes, utf8 } from "../base/bytes.ts";
 import {
+  captureMaxBytes,
   createShimParser,
   encodeExit,
   encodeRun,
   encodeStop,
   encodeWrite,
+  freeFrame,
   pongFrame,
   requestMaxBytes,
 } from "./shim-protocol.ts";
@@ -64,15 +66,37 @@ test("a request survives the way, in pieces of any size", () => {
 });
 
 test("frames after the request are read one by one", () => {
-  const run = { exitCode: 139, wallMs: 12, cpuMs: 7 };
+  const killed = { exitCode: 139, wallMs: 12, cpuMs: 7, output: undefined };
+  const output = { stdout: utf8("out"), stderr: utf8("err") };
+  const captured = { exitCode: 0, wallMs: 1, cpuMs: 2, output };
+  const dones = [encodeDone(killed, false), encodeDone(captured, true)];
   const parser = createShimParser();
-  parser.push(concatBytes([request({}), pingFrame, encodeDone(run), pingFrame.subarray(0, 3)]));
+  parser.push(concatBytes([request({}), pingFrame, ...dones, pingFrame.subarray(0, 3)]));
   expect(parser.request().at).toBe("value");
   expect(parser.frame()).toEqual({ at: "value", value: { type: "ping" } });
-  expect(parser.frame()).toEqual({ at: "value", value: { type: "done", run } });
+  const first = { type: "done", run: killed, waits: false };
+  expect(parser.frame()).toEqual({ at: "value", value: first });
+  const second = { type: "done", run: captured, waits: true };
+  expect(parser.frame()).toEqual({ at: "value", value: second });
   expect(parser.frame()).toEqual({ at: "more" });
   parser.push(pingFrame.subarray(3));
   expect(parser.frame()).toEqual({ at: "value", value: { type: "ping" } });
+});
+
+test.each([
+  ["more output than the bound", new Uint8Array(captureMaxBytes + 1), {}],
+  ["an exit code that does not exist", new Uint8Array(0), { 0: 256 }],
+  ["output that was not captured", utf8("x"), { 16: 0 }],
+  ["a length past the end", utf8("x"), { 20: 2 }],
+])("the end of a run with %s is refused", (_, stdout, changes) => {
+  const output = { stdout, stderr: new Uint8Array(0) };
+  const frame = encodeDone({ exitCode: 0, wallMs: 1, cpuMs: 2, output }, false);
+  const view = new DataView(frame.buffer, frame.byteOffset + 5);
+  for (const [at, value] of Object.entries(changes)) view.setUint32(Number(at), value, true);
+  const parser = createShimParser();
+  parser.push(concatBytes([request({}), frame]));
+  expect(parser.request().at).toBe("value");
+  expect(parser.frame().at).toBe("bad");
 });
 
 test("bytes that are no UTF-8 make a request inexact, and are shown as far as they can be", () => {
@@ -136,12 +160,14 @@ test("another version of the protocol is refused by its number", () => {
   const bytes = request({});
   bytes[4] = 9;
   parser.push(bytes);
-  expect(parser.request()).toMatchObject({ reason: "protocol version 9, not 1" });
+  expect(parser.request()).toMatchObject({ reason: "protocol version 9, not 2" });
 });
 
 test("replies read back as what was written", () => {
   const all = concatBytes([
-    encodeRun(["-a", "é"]),
+    encodeRun(["-a", "é"], false),
+    encodeRun([], true),
+    freeFrame,
     encodeWrite(2, utf8("early")),
     encodeStop(15),
     pongFrame,
@@ -150,7 +176,9 @@ test("replies read back as what was written", () => {
   ]);
   const { replies, rest, bad } = readReplies(all);
   expect(replies).toEqual([
-    { type: "run", extraArgs: ["-a", "é"] },
+    { type: "run", extraArgs: ["-a", "é"], capture: false },
+    { type: "run", extraArgs: [], capture: true },
+    { type: "free" },
     { type: "write", fd: 2, bytes: utf8("early") },
     { type: "stop", signalNumber: 15 },
     { type: "pong" },

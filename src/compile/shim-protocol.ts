@@ -21,6 +21,12 @@ export interface ShimRequest {
   readonly inexact: boolean;
 }
 
+/** What the real compiler printed. */
+export interface ShimOutput {
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+}
+
 /** What the real compiler did in the shim's hands. */
 export interface ShimRun {
   /** 0 to 255; 128 + n when killed by signal n. */
@@ -28,11 +34,17 @@ export interface ShimRun {
   readonly wallMs: number;
   /** User + system time of the compiler and everything it started. */
   readonly cpuMs: number;
+  /**
+   * All that it printed. Undefined when nobody asked for it, when it was more than
+   * `captureMaxBytes`, when a signal ended the compiler, and when the shim could not tell it all.
+   */
+  readonly output: ShimOutput | undefined;
 }
 
 export type ShimFrame =
   | { readonly type: "ping" }
-  | { readonly type: "done"; readonly run: ShimRun };
+  /** `waits`: the shim does not end, and its build does not go on, before it is released. */
+  | { readonly type: "done"; readonly run: ShimRun; readonly waits: boolean };
 
 /** A parser never throws: after `bad`, the connection is of no use. */
 export type Parsed<T> =
@@ -45,14 +57,23 @@ export const requestMaxBytes: number = 8 * 1024 * 1024;
 const slackBytes = 1024 * 1024;
 /** Largest piece of output in one `write` frame. */
 export const writeMaxBytes: number = 256 * 1024;
+/** Longest output that a shim tells, both streams together. */
+export const captureMaxBytes: number = 1024 * 1024;
 const argsMax = 1_000_000;
 export const prologueBytes: number = 12;
 const countsBytes = 20;
 export const frameHeaderBytes: number = 5;
 export const magic: number = 0x4853454d; // "MESH", little-endian
-export const version: number = 1;
+export const version: number = 2;
 export const flagStderrTty: number = 1;
 export const flagWantsColour: number = 2;
+/** RUN: the node wants to know the output. */
+export const flagCapture: number = 1;
+/** DONE: the output follows; the shim waits for FREE. */
+export const flagCaptured: number = 1;
+export const flagWaits: number = 2;
+/** Before the output in DONE. */
+const doneHeadBytes: number = 24;
 /** The first byte of every frame. */
 export const frameType = {
   run: 0x01,
@@ -60,6 +81,7 @@ export const frameType = {
   exit: 0x03,
   stop: 0x04,
   pong: 0x05,
+  free: 0x06,
   ping: 0x10,
   done: 0x11,
 };
@@ -150,23 +172,48 @@ export function createShimParser(): ShimParser {
       const view = viewOf(bytes);
       const kind = view.getUint8(0);
       const sizeBytes = view.getUint32(1, true);
-      const expected = kind === frameType.ping ? 0 : kind === frameType.done ? 16 : undefined;
-      if (expected !== sizeBytes) return failed(`frame type ${kind} of ${sizeBytes} bytes`);
-      if (pieces.sizeBytes < frameHeaderBytes + sizeBytes) return { at: "more" };
-      const value = parseFrame(kind, viewOf(bytes.subarray(frameHeaderBytes)));
-      if (value === undefined) return failed("an impossible exit code");
-      pieces.drop(frameHeaderBytes + sizeBytes);
+      if (!isPossible(kind, sizeBytes)) return failed(`frame type ${kind} of ${sizeBytes} bytes`);
+      const end = frameHeaderBytes + sizeBytes;
+      if (pieces.sizeBytes < end) return { at: "more" };
+      const value: ShimFrame | string =
+        kind === frameType.ping
+          ? { type: "ping" }
+          : parseDone(new Uint8Array(bytes.subarray(frameHeaderBytes, end)));
+      if (typeof value === "string") return failed(value);
+      pieces.drop(end);
       return { at: "value", value };
     },
   };
 }
 
-function parseFrame(kind: number, view: DataView): ShimFrame | undefined {
-  if (kind === frameType.ping) return { type: "ping" };
+function isPossible(kind: number, sizeBytes: number): boolean {
+  if (kind === frameType.ping) return sizeBytes === 0;
+  if (kind !== frameType.done) return false;
+  return sizeBytes >= doneHeadBytes && sizeBytes <= doneHeadBytes + captureMaxBytes;
+}
+
+/** @param payload is kept in part. @returns what is wrong with it */
+function parseDone(payload: Uint8Array): ShimFrame | string {
+  const view = viewOf(payload);
   const exitCode = view.getUint32(0, true);
-  if (exitCode > 255) return undefined;
-  const run = { exitCode, wallMs: view.getUint32(8, true), cpuMs: view.getUint32(12, true) };
-  return { type: "done", run };
+  if (exitCode > 255) return "an impossible exit code";
+  const flags = view.getUint32(16, true);
+  const printed = payload.subarray(doneHeadBytes);
+  const outBytes = view.getUint32(20, true);
+  const captured = (flags & flagCaptured) !== 0;
+  if (outBytes > printed.byteLength || (!captured && printed.byteLength > 0)) {
+    return "an impossible length of output";
+  }
+  const output = captured
+    ? { stdout: printed.subarray(0, outBytes), stderr: printed.subarray(outBytes) }
+    : undefined;
+  const run = {
+    exitCode,
+    wallMs: view.getUint32(8, true),
+    cpuMs: view.getUint32(12, true),
+    output,
+  };
+  return { type: "done", run, waits: (flags & flagWaits) !== 0 };
 }
 
 const exactText = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -249,14 +296,18 @@ export function u32(value: number): Uint8Array {
   return bytes;
 }
 
-/** "Run the compiler": `extraArgs` (at most 64) come before the user's own. */
-export function encodeRun(extraArgs: readonly string[]): Uint8Array {
+/**
+ * "Run the compiler": `extraArgs` (at most 64) come before the user's own. With `capture` the shim
+ * tells what it printed.
+ */
+export function encodeRun(extraArgs: readonly string[], capture: boolean): Uint8Array {
   const encoder = new TextEncoder();
   const strings = extraArgs.flatMap((arg) => {
     const bytes = encoder.encode(arg);
     return [u32(bytes.byteLength), bytes];
   });
-  return encodeFrame(frameType.run, [u32(extraArgs.length), ...strings]);
+  const flags = capture ? flagCapture : 0;
+  return encodeFrame(frameType.run, [u32(flags), u32(extraArgs.length), ...strings]);
 }
 
 /** "Show this now": at most `writeMaxBytes`. */
@@ -275,3 +326,6 @@ export function encodeStop(signalNumber: number): Uint8Array {
 }
 
 export const pongFrame: Uint8Array = encodeFrame(frameType.pong, []);
+
+/** "End now": to a shim that waits. */
+export const freeFrame: Uint8Array = encodeFrame(frameType.free, []);

@@ -4,7 +4,10 @@
 import { concatBytes, textOf } from "../base/bytes.ts";
 import {
   encodeFrame,
+  flagCapture,
+  flagCaptured,
   flagStderrTty,
+  flagWaits,
   flagWantsColour,
   frameHeaderBytes,
   frameType,
@@ -20,7 +23,7 @@ import {
 
 /** What the node answers. */
 export type Reply =
-  | { readonly type: "run"; readonly extraArgs: readonly string[] }
+  | { readonly type: "run"; readonly extraArgs: readonly string[]; readonly capture: boolean }
   | { readonly type: "write"; readonly fd: 1 | 2; readonly bytes: Uint8Array }
   | {
       readonly type: "exit";
@@ -29,6 +32,7 @@ export type Reply =
       readonly stderr: Uint8Array;
     }
   | { readonly type: "stop"; readonly signalNumber: number }
+  | { readonly type: "free" }
   | { readonly type: "pong" };
 
 /** A longer reply is trouble. */
@@ -37,9 +41,13 @@ const frameMaxBytes = 4 * 1024 * 1024;
 export const pingFrame: Uint8Array = encodeFrame(frameType.ping, []);
 
 /** "The compiler has ended": a signal counts as 128 + its number. */
-export function encodeDone({ exitCode, wallMs, cpuMs }: ShimRun): Uint8Array {
+export function encodeDone(run: ShimRun, waits: boolean): Uint8Array {
+  const { exitCode, wallMs, cpuMs, output } = run;
   const signalNumber = exitCode > 128 ? exitCode - 128 : 0;
-  return encodeFrame(frameType.done, [exitCode, signalNumber, wallMs, cpuMs].map(u32));
+  const flags = (output === undefined ? 0 : flagCaptured) | (waits ? flagWaits : 0);
+  const { stdout, stderr } = output ?? { stdout: new Uint8Array(0), stderr: new Uint8Array(0) };
+  const head = [exitCode, signalNumber, wallMs, cpuMs, flags, stdout.byteLength].map(u32);
+  return encodeFrame(frameType.done, [...head, stdout, stderr]);
 }
 
 /** The message that opens a connection. @returns undefined when it would be too long. */
@@ -85,6 +93,7 @@ function readReply(kind: number, payload: Uint8Array): Reply | undefined {
   const view = viewOf(payload);
   const [first] = payload;
   if (kind === frameType.pong) return { type: "pong" };
+  if (kind === frameType.free) return { type: "free" };
   if (kind === frameType.run) return readRun(payload);
   if (first === undefined) return undefined;
   if (kind === frameType.stop) return { type: "stop", signalNumber: first };
@@ -100,15 +109,17 @@ function readReply(kind: number, payload: Uint8Array): Reply | undefined {
 
 function readRun(payload: Uint8Array): Reply | undefined {
   const view = viewOf(payload);
-  if (payload.byteLength < 4) return undefined;
+  if (payload.byteLength < 8) return undefined;
+  const flags = view.getUint32(0, true);
+  if (flags > flagCapture) return undefined;
   const extraArgs: string[] = [];
-  let offset = 4;
-  for (let left = view.getUint32(0, true); left > 0; left -= 1) {
+  let offset = 8;
+  for (let left = view.getUint32(4, true); left > 0; left -= 1) {
     if (offset + 4 > payload.byteLength) return undefined;
     const end = offset + 4 + view.getUint32(offset, true);
     if (end > payload.byteLength) return undefined;
     extraArgs.push(textOf(payload.subarray(offset + 4, end)));
     offset = end;
   }
-  return { type: "run", extraArgs };
+  return { type: "run", extraArgs, capture: flags === flagCapture };
 }

@@ -128,7 +128,7 @@ describe.skipIf(!hasCc)("with the C shim", () => {
     let sum = 0;
     await world.serve(async (invocation, link) => {
       sum = invocation.args.length;
-      await link.run([], never);
+      await link.run([], false, never);
     });
     const args = Array.from({ length: 100_000 }, (_, i) => `-D${i}`);
     expect((await world.run([world.shim, "gcc", ...args])).stdout).toBe("100000\n");
@@ -183,7 +183,7 @@ describe.skipIf(!hasCc)("with the C shim", () => {
     world.compiler("gcc", `(while [ ! -e ${flag} ]; do sleep 0.02; done) & echo early >&2`);
     await world.serve(async (_, link) => {
       link.write(2, utf8("ear"));
-      await link.run([], never);
+      await link.run([], false, never);
     });
     const running = world.start([world.shim, "gcc"]);
     const code = await new Promise((resolve) => running.child.once("exit", resolve));

@@ -16,6 +16,7 @@ import {
   encodeRun,
   encodeStop,
   encodeWrite,
+  freeFrame,
   pongFrame,
   type ShimFrame,
   type ShimParser,
@@ -40,8 +41,14 @@ export interface ShimLink {
    * Has the shim run the real compiler, `extraArgs` before the user's own. The shim then ends as
    * the compiler did. When `signal` aborts, the compiler gets a SIGTERM; once it has ended, this
    * rejects with the signal's reason. It rejects with "peer-gone" when the shim goes away.
+   *
+   * With `capture` the compiler prints into pipes, and what it printed is told as `output`. If it
+   * is there and the exit code is 0, the shim, and with it the build, waits until `release` or the
+   * end of the answer, but not longer than 10 s.
    */
-  run(extraArgs: readonly string[], signal: AbortSignal): Promise<ShimRun>;
+  run(extraArgs: readonly string[], capture: boolean, signal: AbortSignal): Promise<ShimRun>;
+  /** Lets the shim end after a captured run. Harmless when it does not wait. */
+  release(): void;
   /** Shows bytes at once, before the end. A local run afterwards does not show them again. */
   write(fd: 1 | 2, bytes: Uint8Array): void;
   /** Shows the rest of the output and ends the shim. Resolves when it is on its way. */
@@ -252,6 +259,7 @@ function createLink(
   readonly onFrame: (frame: ShimFrame) => string | undefined;
 } {
   let onDone: ((run: ShimRun) => void) | undefined;
+  let waits = false;
   const send = (bytes: Uint8Array): boolean => (gone.aborted ? true : socket.write(bytes));
   /** Waits until the shim has taken what was sent, so that output of any size costs little memory. */
   const drained = (): Promise<void> =>
@@ -276,7 +284,7 @@ function createLink(
   };
 
   const link: ShimLink = {
-    run: (extraArgs, signal) =>
+    run: (extraArgs, capture, signal) =>
       new Promise((resolve, reject) => {
         const settle = (): void => {
           onDone = undefined;
@@ -299,8 +307,12 @@ function createLink(
           if (signal.aborted) reject(signal.reason);
           else resolve(run);
         };
-        send(encodeRun(extraArgs));
+        send(encodeRun(extraArgs, capture));
       }),
+    release() {
+      if (waits) send(freeFrame);
+      waits = false;
+    },
     write(fd, bytes) {
       for (let start = 0; start < bytes.byteLength; start += writeMaxBytes) {
         send(encodeWrite(fd, bytes.subarray(start, start + writeMaxBytes)));
@@ -318,6 +330,7 @@ function createLink(
     } else if (onDone === undefined) {
       return "the end of a run that was not asked for";
     } else {
+      waits = frame.waits;
       onDone(frame.run);
     }
     return undefined;

@@ -39,27 +39,34 @@
 
 extern char **environ;
 
-#define PROTOCOL_VERSION 1
+#define PROTOCOL_VERSION 2
 #define REQUEST_MAX_BYTES (8u << 20) /* a longer request is not sent: the compiler runs here */
 #define FRAME_MAX_BYTES (4u << 20)   /* a longer reply is trouble */
 #define SHOWN_MAX_BYTES (16u << 20)  /* early output remembered for a later local run */
+#define CAPTURE_MAX_BYTES (1u << 20) /* a longer output is shown, but not told to the node */
+#define FREE_MAX_MS 10000            /* then the build goes on, whatever the node is doing */
+#define INTERRUPTED_MS 1000          /* how long a full stream is waited for after a signal */
 #define SILENCE_MS 5000              /* then a ping; after as much again the node counts as dead */
 #define CONNECT_MAX_MS 2000
 #define SLOTS_MAX 4096
+#define PIPE_MAX_READS 32 /* of 64 KiB: twice what a pipe can hold */
 
-enum { RUN = 0x01, WRITE = 0x02, EXIT = 0x03, STOP = 0x04, PONG = 0x05, PING = 0x10, DONE = 0x11 };
+enum { RUN = 0x01, WRITE = 0x02, EXIT = 0x03, STOP = 0x04, PONG = 0x05, FREE = 0x06 };
+enum { PING = 0x10, DONE = 0x11 };
 enum { FLAG_STDERR_TTY = 1, FLAG_WANTS_COLOUR = 2 };
+enum { RUN_CAPTURE = 1 };
+enum { DONE_CAPTURED = 1, DONE_WAITS = 2 };
 enum { EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 
-/* What the build has seen already on one of its streams. */
-struct shown {
+/* What was written to one stream. */
+struct output {
   char *bytes;
   size_t length, capacity;
 };
 /* A local run's output on its way to the build, less what the build has seen. */
 struct relay {
   int from, to;
-  struct shown *shown;
+  struct output *shown;
   size_t matched;
 };
 struct frame {
@@ -71,9 +78,14 @@ struct frame {
 static char compiler[PATH_MAX]; /* what is executed */
 static char **arguments;        /* argv of the compiler; [0] is `compiler` */
 static int argument_count;
-static struct shown shown[3]; /* by file descriptor; 0 is unused */
-static int node = -1;         /* the socket */
+/* By file descriptor; 0 is unused. What the build has seen, and what the compiler has written. */
+static struct output shown[3], captured[3];
+static int capturing;  /* the node wants to know the compiler's output, and all of it is there */
+static int write_error; /* why stdout did not take what a captured compiler wrote to it */
+static int node = -1;  /* the socket */
 static volatile sig_atomic_t child;
+static volatile sig_atomic_t interrupted; /* a signal has come that may have ended the compiler */
+static sigset_t outside; /* the signal mask that the build gave us */
 
 /* ---- finding the real compiler ---- */
 
@@ -201,35 +213,49 @@ static void pause_ms(long ms) {
   nanosleep(&t, NULL);
 }
 
-/* Prints. A reader that is gone kills this program with SIGPIPE, as it would kill the compiler. */
-static void print(int fd, const void *bytes, size_t length) {
+/*
+ * Prints. A reader that is gone kills this program with SIGPIPE, as it would kill the compiler.
+ * Returns -1 when something could not be printed.
+ */
+static int print(int fd, const void *bytes, size_t length) {
   const char *at = bytes;
   while (length > 0) {
-    ssize_t n = write(fd, at, length);
+    struct pollfd p = {fd, POLLOUT, 0};
+    size_t piece = length;
+    ssize_t n;
+    if (interrupted) { /* it would have ended the compiler in this write, had that made it itself */
+      if (poll(&p, 1, INTERRUPTED_MS) <= 0) return -1;
+      if (piece > PIPE_BUF) piece = PIPE_BUF;
+    }
+    n = write(fd, at, piece);
     if (n >= 0) {
       at += n;
       length -= (size_t)n;
     } else if (errno == EAGAIN) { /* somebody made the build's terminal non-blocking */
-      struct pollfd p = {fd, POLLOUT, 0};
       poll(&p, 1, -1);
     } else if (errno != EINTR) {
-      return; /* closed: compilers do not mind either */
+      return -1; /* closed: compilers do not mind either */
     }
   }
+  return 0;
+}
+
+static int append(struct output *to, const void *bytes, size_t length) {
+  if (to->length + length > to->capacity) {
+    size_t capacity = (to->length + length) * 2;
+    char *bigger = realloc(to->bytes, capacity);
+    if (!bigger) return -1;
+    to->bytes = bigger;
+    to->capacity = capacity;
+  }
+  memcpy(to->bytes + to->length, bytes, length);
+  to->length += length;
+  return 0;
 }
 
 static void remember(int fd, const void *bytes, size_t length) {
-  struct shown *s = &shown[fd];
-  if (s->length + length > SHOWN_MAX_BYTES) return; /* worst case: printed twice, never lost */
-  if (s->length + length > s->capacity) {
-    size_t capacity = (s->length + length) * 2;
-    char *bigger = realloc(s->bytes, capacity);
-    if (!bigger) return;
-    s->bytes = bigger;
-    s->capacity = capacity;
-  }
-  memcpy(s->bytes + s->length, bytes, length);
-  s->length += length;
+  /* Beyond the bound it may be printed twice, but never lost. */
+  if (shown[fd].length + length <= SHOWN_MAX_BYTES) append(&shown[fd], bytes, length);
 }
 
 /* ---- talking to the node ---- */
@@ -281,12 +307,9 @@ static int send_all(const void *bytes, size_t length) {
   return 0;
 }
 
-static int send_frame(unsigned char type, const unsigned char *bytes, uint32_t length) {
-  unsigned char frame[5 + 16];
-  frame[0] = type;
-  put_u32(frame + 1, length);
-  if (length > 0) memcpy(frame + 5, bytes, length);
-  return send_all(frame, 5 + length);
+static int send_ping(void) {
+  static const unsigned char frame[5] = {PING};
+  return send_all(frame, sizeof frame);
 }
 
 /* Waits for `length` bytes. A node that is silent is asked whether it lives, then given up. */
@@ -303,7 +326,7 @@ static int receive(void *to, size_t length) {
       return -1;
     } else if (errno == EAGAIN) {
       struct pollfd p = {node, POLLIN, 0};
-      if (poll(&p, 1, SILENCE_MS) == 0 && (asked++ || send_frame(PING, NULL, 0) != 0)) return -1;
+      if (poll(&p, 1, SILENCE_MS) == 0 && (asked++ || send_ping() != 0)) return -1;
     } else if (errno != EINTR) {
       return -1;
     }
@@ -377,10 +400,12 @@ static int send_request(void) {
 static void on_signal(int number, siginfo_t *from, void *context) {
   int sent = from->si_code == SI_USER || from->si_code == SI_QUEUE || from->si_code < 0;
   (void)context;
-  if (number != SIGCHLD && sent && child > 0) kill((pid_t)child, number);
+  if (number == SIGCHLD) return;
+  interrupted = 1;
+  if (sent && child > 0) kill((pid_t)child, number);
 }
 
-static void watch_signals(sigset_t *before) {
+static void watch_signals(void) {
   static const int numbers[] = {SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
   struct sigaction action, old;
   sigset_t blocked;
@@ -396,7 +421,19 @@ static void watch_signals(sigset_t *before) {
     sigaddset(&blocked, numbers[i]);
     sigaction(numbers[i], &action, NULL);
   }
-  sigprocmask(SIG_BLOCK, &blocked, before);
+  sigprocmask(SIG_BLOCK, &blocked, &outside);
+}
+
+/* Only here a signal may interrupt, since a stream that nobody reads may take forever. */
+static void pass_on(const struct relay *r, const char *bytes, size_t length) {
+  sigset_t blocked;
+  if (length == 0) return;
+  sigprocmask(SIG_SETMASK, &outside, &blocked);
+  if (print(r->to, bytes, length) != 0 && capturing) {
+    capturing = 0; /* what the build has not seen shall not be repeated to others */
+    if (r->to == 1 && !interrupted) write_error = errno;
+  }
+  sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
 /* Passes on what is there to read. Returns 0 at the end of the stream. */
@@ -408,14 +445,17 @@ static int relay_some(struct relay *r) {
   if (n == 0) return 0;
   left = r->shown->length - r->matched;
   same = (size_t)n < left ? (size_t)n : left;
-  if (memcmp(buffer, r->shown->bytes + r->matched, same) == 0) {
+  if (same == 0 || memcmp(buffer, r->shown->bytes + r->matched, same) == 0) {
     r->matched += same;
-    print(r->to, buffer + same, (size_t)n - same);
+    pass_on(r, buffer + same, (size_t)n - same);
   } else { /* not what the build has seen: then all of it, rather than half */
-    print(r->to, r->shown->bytes, r->matched);
-    print(r->to, buffer, (size_t)n);
+    pass_on(r, r->shown->bytes, r->matched);
+    pass_on(r, buffer, (size_t)n);
     r->matched = r->shown->length = 0;
   }
+  if (capturing && (captured[1].length + captured[2].length + (size_t)n > CAPTURE_MAX_BYTES ||
+                    append(&captured[r->to], buffer, (size_t)n) != 0))
+    capturing = 0;
   return 1;
 }
 
@@ -431,8 +471,8 @@ static void obey_while_running(void) {
   }
 }
 
-static int wait_child(struct relay relays[2], const sigset_t *before) {
-  sigset_t unblocked = *before;
+static int wait_child(struct relay relays[2]) {
+  sigset_t unblocked = outside;
   int status, i;
   sigdelset(&unblocked, SIGCHLD);
   for (;;) {
@@ -455,32 +495,54 @@ static int wait_child(struct relay relays[2], const sigset_t *before) {
     }
     if (node >= 0 && node < FD_SETSIZE && FD_ISSET(node, &readable)) obey_while_running();
   }
+  child = 0; /* its number may soon be another process's */
   /* What is in the pipes now is the compiler's; a background process it left is not waited for. */
   for (i = 0; i < 2; i++) {
-    while (relays[i].from >= 0) {
+    int rounds = PIPE_MAX_READS; /* such a process may write faster than this one reads */
+    while (relays[i].from >= 0 && rounds-- > 0) {
       struct pollfd p = {relays[i].from, POLLIN, 0};
-      if (poll(&p, 1, 0) <= 0 || !relay_some(&relays[i])) break;
+      if (poll(&p, 1, 0) <= 0) break;
+      if (!relay_some(&relays[i])) relays[i].from = -1;
     }
+    if (relays[i].from >= 0) capturing = 0; /* there may be more to come */
   }
   return status;
 }
 
+/* A pipe for one of the compiler's streams, and one that select can watch. */
+static int make_pipe(int ends[2]) {
+#ifdef __linux__
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+#else
+  if (pipe(ends) != 0) return -1;
+  fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+  fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+#endif
+  if (ends[0] < FD_SETSIZE) return 0;
+  close(ends[0]);
+  close(ends[1]);
+  return -1;
+}
+
 static int run_compiler(char **argv) {
   struct relay relays[2];
-  sigset_t before;
   int pipes[2][2], i;
   pid_t parent = getpid(), pid;
   setenv("MESH_INSIDE", "1", 1);
+  /* Streams that are closed stay closed for the compiler; and waiting for FREE needs select. */
+  if (fcntl(1, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0 || node >= FD_SETSIZE) capturing = 0;
   for (i = 0; i < 2; i++) {
     relays[i] = (struct relay){-1, i + 1, &shown[i + 1], 0};
-    /* Without a pipe, or with one that select cannot watch, it prints twice. */
-    if (shown[i + 1].length == 0 || pipe(pipes[i]) != 0) continue;
-    fcntl(pipes[i][0], F_SETFD, FD_CLOEXEC);
-    fcntl(pipes[i][1], F_SETFD, FD_CLOEXEC);
-    if (pipes[i][0] < FD_SETSIZE) relays[i].from = pipes[i][0];
+    if (!capturing && shown[i + 1].length == 0) continue;
+    /* Without a pipe nothing is captured, and what was shown is printed twice. */
+    if (make_pipe(pipes[i]) == 0)
+      relays[i].from = pipes[i][0];
+    else
+      capturing = 0;
   }
-  watch_signals(&before);
-  pid = fork();
+  watch_signals();
+  /* Cheaper than fork by 0.1 ms: no page is copied. The child changes no memory that matters. */
+  pid = vfork();
   if (pid == 0) {
     for (i = 0; i < 2; i++)
       if (relays[i].from >= 0) dup2(pipes[i][1], i + 1);
@@ -492,18 +554,18 @@ static int run_compiler(char **argv) {
     (void)parent;
 #endif
     /* exec resets the handlers; the mask it keeps. */
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, &outside, NULL);
     exec_compiler(argv);
   }
   if (pid < 0) { /* out of processes: give this one to the compiler */
     hang_up();
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    sigprocmask(SIG_SETMASK, &outside, NULL);
     exec_compiler(argv);
   }
   child = pid;
   for (i = 0; i < 2; i++)
     if (relays[i].from >= 0) close(pipes[i][1]);
-  return wait_child(relays, &before);
+  return wait_child(relays);
 }
 
 /* Ends as the compiler ended, so that the build sees the same. */
@@ -576,19 +638,62 @@ static void run_alone(const char *socket_path) {
 
 /* ---- obeying the node ---- */
 
+/* DONE, with what the compiler wrote if the node wants to know. Returns whether FREE is due. */
+static int send_done(int status, long wall_ms) {
+  struct rusage used;
+  int signalled = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  int whole = capturing && !signalled; /* one that was killed had more to say */
+  int waits = whole && !interrupted && WEXITSTATUS(status) == 0;
+  uint32_t out = whole ? (uint32_t)captured[1].length : 0;
+  uint32_t err = whole ? (uint32_t)captured[2].length : 0;
+  unsigned char *frame = malloc(5 + 24 + (size_t)out + err);
+  if (!frame) return 0;
+  memset(&used, 0, sizeof used);
+  getrusage(RUSAGE_CHILDREN, &used);
+  frame[0] = DONE;
+  put_u32(frame + 1, 24 + out + err);
+  put_u32(frame + 5, signalled ? 128u + (uint32_t)signalled : WEXITSTATUS(status));
+  put_u32(frame + 9, (uint32_t)signalled);
+  put_u32(frame + 13, (uint32_t)wall_ms);
+  put_u32(frame + 17, (uint32_t)((used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
+                                 (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000));
+  put_u32(frame + 21, (whole ? DONE_CAPTURED : 0) | (waits ? DONE_WAITS : 0));
+  put_u32(frame + 25, out);
+  if (out > 0) memcpy(frame + 29, captured[1].bytes, out);
+  if (err > 0) memcpy(frame + 29 + out, captured[2].bytes, err);
+  return send_all(frame, 29 + (size_t)out + err) == 0 && waits;
+}
+
+/*
+ * The node takes a copy of what the compiler wrote. Until it has one, the build must not go on and
+ * change it; but no trouble of the node's is worth holding up a build for long.
+ */
+static void await_free(void) {
+  long end_ms = now_ms() + FREE_MAX_MS, left_ms;
+  while (!interrupted && (left_ms = end_ms - now_ms()) > 0) {
+    struct timespec left = {left_ms / 1000, left_ms % 1000 * 1000000};
+    struct frame frame;
+    fd_set readable;
+    FD_ZERO(&readable);
+    FD_SET(node, &readable);
+    if (pselect(node + 1, &readable, NULL, NULL, &left, &outside) <= 0) continue;
+    if (receive_frame(&frame) != 0) return;
+    free(frame.bytes);
+    if (frame.type != STOP && frame.type != PONG) return; /* FREE, or something unclear */
+  }
+}
+
 /* RUN: extra arguments come first, so that what the user said wins. */
 static int run_for_node(const struct frame *frame) {
   const unsigned char *at = frame->bytes, *end = at + frame->length;
   char **argv;
-  unsigned char done[16];
-  struct rusage used;
   uint32_t count, i;
   long start_ms;
   int status;
-  if (frame->length < 4 || (count = get_u32(at)) > 64) return -1;
+  if (frame->length < 8 || get_u32(at) > RUN_CAPTURE || (count = get_u32(at + 4)) > 64) return -1;
   argv = malloc(((size_t)argument_count + count + 1) * sizeof *argv);
   if (!argv) return -1;
-  at += 4;
+  at += 8;
   argv[0] = arguments[0];
   for (i = 0; i < count; i++) {
     uint32_t length;
@@ -599,16 +704,15 @@ static int run_for_node(const struct frame *frame) {
   }
   memcpy(argv + 1 + count, arguments + 1, (size_t)argument_count * sizeof *argv);
   argument_count += (int)count;
+  capturing = get_u32(frame->bytes) == RUN_CAPTURE;
   start_ms = now_ms();
   status = run_compiler(argv);
-  memset(&used, 0, sizeof used);
-  getrusage(RUSAGE_CHILDREN, &used);
-  put_u32(done, WIFSIGNALED(status) ? 128u + (uint32_t)WTERMSIG(status) : WEXITSTATUS(status));
-  put_u32(done + 4, WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0);
-  put_u32(done + 8, (uint32_t)(now_ms() - start_ms));
-  put_u32(done + 12, (uint32_t)((used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
-                                (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000));
-  if (node >= 0) send_frame(DONE, done, sizeof done);
+  if (write_error != 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    /* The compiler wrote to a pipe that took everything: its success is not one. */
+    fprintf(stderr, "mesh-shim: %s: standard output: %s\n", compiler, strerror(write_error));
+    status = 1 << 8; /* as wait() tells an exit code of 1 */
+  }
+  if (node >= 0 && send_done(status, now_ms() - start_ms)) await_free();
   end_like(status);
   return 0;
 }

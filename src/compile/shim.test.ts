@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { utf8 } from "../base/bytes.ts";
+import type { ShimRun } from "./shim-protocol.ts";
 import type { ShimInvocation, ShimLink } from "./shim-server.ts";
 import { createWorld, hasCc, type World } from "./shim-world.contract.ts";
 
@@ -19,12 +20,12 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
 
   /** Serves one shim after the other with `answer`. */
   async function serve(
-    answer: (link: ShimLink, invocation: ShimInvocation) => Promise<unknown>,
+    answer: (link: ShimLink, invocation: ShimInvocation, gone: AbortSignal) => Promise<unknown>,
   ): Promise<ShimInvocation[]> {
     const heard: ShimInvocation[] = [];
-    await world.serve(async (invocation, link) => {
+    await world.serve(async (invocation, link, gone) => {
       heard.push(invocation);
-      await answer(link, invocation);
+      await answer(link, invocation, gone);
     });
     return heard;
   }
@@ -45,7 +46,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
   test("asks nobody when a compiler that it started calls another", async () => {
     world.compiler("gcc", "echo inner");
     world.compiler("c++", "gcc -c x.c");
-    const heard = await serve((link) => link.run([], never));
+    const heard = await serve((link) => link.run([], false, never));
     expect((await world.run([join(world.masquerade, "c++")])).stdout).toBe("inner\n");
     expect(heard.map(({ compiler }) => compiler)).toEqual([join(world.real, "c++")]);
   });
@@ -105,7 +106,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
   test("runs the compiler when told to, and both sides learn how it ended", async () => {
     world.compiler("gcc", 'echo "$@"; exit 41');
     const codes: number[] = [];
-    await serve(async (link) => codes.push((await link.run(["-first"], never)).exitCode));
+    await serve(async (link) => codes.push((await link.run(["-first"], false, never)).exitCode));
     const ended = await world.run([world.shim, "gcc", "-c"]);
     expect(ended).toMatchObject({ code: 41, stdout: "-first -c\n" });
     expect(codes).toEqual([41]);
@@ -114,7 +115,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
   test("dies of the signal that its compiler died of", async () => {
     world.compiler("gcc", "kill -SEGV $$");
     const codes: number[] = [];
-    await serve(async (link) => codes.push((await link.run([], never)).exitCode));
+    await serve(async (link) => codes.push((await link.run([], false, never)).exitCode));
     expect(await world.run([world.shim, "gcc"])).toMatchObject({ code: null, signal: "SIGSEGV" });
     expect(codes).toEqual([139]);
   });
@@ -138,7 +139,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
 
   test.each([
     ["the node hangs up", async () => {}],
-    ["the node has it run here", (link: ShimLink) => link.run([], never)],
+    ["the node has it run here", (link: ShimLink) => link.run([], false, never)],
   ])("shows nothing twice when %s after early output", async (_, then) => {
     world.compiler("gcc", "printf 'note 1\\nnote 2\\n' >&2; echo out; exit 2");
     await serve((link) => {
@@ -154,6 +155,80 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
     await serve(async (link) => link.write(2, utf8("note 1\nnote 2\n")));
     const ended = await world.run([world.shim, "gcc"]);
     expect(ended).toMatchObject({ code: 1, stderr: "note 1\nnote 2\nnote 1\nerror 3\n" });
+  });
+
+  test("tells a node that asks what the compiler printed, and shows it all the same", async () => {
+    world.compiler("gcc", "echo out; echo warning >&2; exit $1");
+    const runs: ShimRun[] = [];
+    await serve(async (link) => runs.push(await link.run([], true, never)));
+    expect(await world.run([world.shim, "gcc", "3"])).toMatchObject({
+      code: 3,
+      stdout: "out\n",
+      stderr: "warning\n",
+    });
+    expect(await world.run([world.shim, "gcc", "0"])).toMatchObject({ code: 0, stdout: "out\n" });
+    const output = { stdout: utf8("out\n"), stderr: utf8("warning\n") };
+    expect(runs).toMatchObject([
+      { exitCode: 3, output },
+      { exitCode: 0, output },
+    ]);
+  });
+
+  test("tells all that its compiler printed, what the build has seen already included", async () => {
+    world.compiler("gcc", "printf 'note 1\\nnote 2\\n' >&2");
+    const outputs: unknown[] = [];
+    await serve(async (link) => {
+      link.write(2, utf8("note 1\nno"));
+      outputs.push((await link.run([], true, never)).output);
+      link.release();
+    });
+    expect(await world.run([world.shim, "gcc"])).toMatchObject({ stderr: "note 1\nnote 2\n" });
+    expect(outputs).toEqual([{ stdout: nothing, stderr: utf8("note 1\nnote 2\n") }]);
+  });
+
+  test.each([
+    ["more than anybody wants to keep", "head -c 1048577 /dev/zero", 1_048_577],
+    ["a part, before it was killed", "printf x; kill -9 $$", 1],
+  ])("tells nothing of an output of %s", async (_, script, sizeBytes) => {
+    world.compiler("gcc", script);
+    const outputs: unknown[] = [];
+    await serve(async (link) => outputs.push((await link.run([], true, never)).output));
+    expect((await world.run([world.shim, "gcc"])).stdout).toHaveLength(sizeBytes);
+    expect(outputs).toEqual([undefined]);
+  });
+
+  test("after a captured success, the build waits until the node lets it go on", async () => {
+    world.compiler("gcc", "exit 0");
+    const done = Promise.withResolvers<ShimLink>();
+    await serve(async (link, _, gone) => {
+      await link.run([], true, never);
+      done.resolve(link);
+      await new Promise((resolve) => gone.addEventListener("abort", resolve));
+    });
+    const running = world.start([world.shim, "gcc"]);
+    const link = await done.promise;
+    // Long enough for the shim to end, if it did not wait.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(running.child.exitCode).toBe(null);
+    link.release();
+    expect(await running.ended).toMatchObject({ code: 0 });
+    link.release();
+    expect(world.troubles).toEqual([]);
+  });
+
+  test("waits for nobody after a failure, or when its build is stopped", async () => {
+    world.compiler("gcc", "exit $1");
+    const done = Promise.withResolvers<void>();
+    await serve(async (link, { args }, gone) => {
+      await link.run([], true, never);
+      if (args[0] === "0") done.resolve();
+      await new Promise((resolve) => gone.addEventListener("abort", resolve));
+    });
+    expect(await world.run([world.shim, "gcc", "4"])).toMatchObject({ code: 4 });
+    const running = world.start([world.shim, "gcc", "0"]);
+    await done.promise;
+    running.child.kill("SIGTERM");
+    expect(await running.ended).toMatchObject({ code: 0, signal: null });
   });
 
   test("outlives a node that is killed while it waits", async () => {
@@ -198,7 +273,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
 
   test("passes arguments that are no UTF-8 on unchanged, and says that it could not tell them", async () => {
     world.compiler("gcc", 'printf %s "$1" | od -An -tx1');
-    const heard = await serve((link) => link.run([], never));
+    const heard = await serve((link) => link.run([], false, never));
     const call = `exec ${world.shim} gcc "$(printf 'a\\377b')"`;
     const ended = await world.run(["/bin/sh", "-c", call]);
     expect(heard).toMatchObject([{ inexact: kind === "c" }]);
@@ -214,7 +289,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
     );
     const stop = new AbortController();
     const outcome = new Promise((resolve) => {
-      void serve((link) => link.run([], stop.signal).then(resolve, resolve));
+      void serve((link) => link.run([], false, stop.signal).then(resolve, resolve));
     });
     const running = world.start([world.shim, "gcc"]);
     await waitFor(() => existsSync(flag));
@@ -229,7 +304,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
       "gcc",
       `trap 'echo term; exit 9' TERM; : >${flag}; while :; do sleep 0.05; done`,
     );
-    await serve((link) => link.run([], never));
+    await serve((link) => link.run([], false, never));
     const running = world.start([world.shim, "gcc"]);
     await waitFor(() => existsSync(flag));
     running.child.kill("SIGTERM");
@@ -262,7 +337,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
     const tokens = join(world.folder, "tokens");
     writeFileSync(tokens, "token");
     world.compiler("gcc", "cat <&5");
-    await serve((link) => link.run([], never));
+    await serve((link) => link.run([], false, never));
     const env = { ...world.env, MAKEFLAGS: "-j --jobserver-auth=5,6" };
     const call = `exec 5<${tokens} 6>/dev/null; exec ${world.shim} gcc`;
     expect((await world.run(["/bin/sh", "-c", call], { env })).stdout).toBe("token");
@@ -270,7 +345,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
 
   test("runs the compiler where the working directory is gone", async () => {
     world.compiler("gcc", "echo ran");
-    const heard = await serve((link) => link.run([], never));
+    const heard = await serve((link) => link.run([], false, never));
     const gone = join(world.folder, "gone");
     mkdirSync(gone);
     const call = `rmdir ${gone}; exec ${world.shim} gcc`;
@@ -287,7 +362,7 @@ describe.each(["c", "node"] as const)("the %s shim", (kind) => {
     await serve(async (link) => {
       link.write(1, utf8("early"));
       link.write(2, utf8("early"));
-      codes.push((await link.run([], never)).exitCode);
+      codes.push((await link.run([], false, never)).exitCode);
     });
     await world.run(["/bin/sh", "-c", `exec ${world.shim} gcc ${closed}`]);
     expect(readFileSync(proof, "utf8")).toBe("ran\n");

@@ -11,18 +11,25 @@ export interface TallyEntry {
   readonly peer: PeerId | undefined;
   /** Why it ran here, when it did. */
   readonly reason: string | undefined;
+  /** When it was done twice on purpose: whether both came out the same. */
+  readonly compared?: { readonly equal: boolean } | undefined;
 }
 
 export interface Tally {
   readonly bySource: Readonly<Record<Source, number>>;
   readonly byReason: ReadonlyMap<string, number>;
   readonly byPeer: ReadonlyMap<PeerId, number>;
+  /** Done twice on purpose, and those of them that came out differently. */
+  readonly compared: number;
+  readonly differing: number;
 }
 
 export const emptyTally: Tally = {
   bySource: { here: 0, there: 0, "cached-here": 0, "cached-mesh": 0 },
   byReason: new Map(),
   byPeer: new Map(),
+  compared: 0,
+  differing: 0,
 };
 
 /** Nobody gave these tasks up: there was nowhere else to go, or no reason to. */
@@ -31,14 +38,17 @@ const ordinary: ReadonlySet<string> = new Set(["no-peers", "no-steal", "slot-fre
 /** Reasons told apart; messages of failures may differ endlessly, and the rest is "other". */
 const reasonsMax = 64;
 
-export function tally(before: Tally, { source, peer, reason }: TallyEntry): Tally {
+export function tally(before: Tally, entry: TallyEntry): Tally {
+  const { source, peer, reason, compared } = entry;
   const bySource = { ...before.bySource, [source]: before.bySource[source] + 1 };
   const counted = source === "here" && reason !== undefined && !ordinary.has(reason);
   const known = before.byReason.size < reasonsMax || before.byReason.has(reason ?? "");
   return {
     bySource,
     byReason: counted ? increment(before.byReason, known ? reason : "other") : before.byReason,
-    byPeer: peer === undefined ? before.byPeer : increment(before.byPeer, peer),
+    byPeer: source === "there" && peer ? increment(before.byPeer, peer) : before.byPeer,
+    compared: before.compared + (compared === undefined ? 0 : 1),
+    differing: before.differing + (compared?.equal === false ? 1 : 0),
   };
 }
 
@@ -48,7 +58,7 @@ function increment<K>(counts: ReadonlyMap<K, number>, key: K): ReadonlyMap<K, nu
 
 /** Reasons in the order of how often they were given. */
 export function summaryOf(
-  { bySource, byReason, byPeer }: Tally,
+  { bySource, byReason, byPeer, compared, differing }: Tally,
   spent: { readonly wallMs: number; readonly clientCpuMs: number },
 ): BuildSummary {
   const fallback = [...byReason]
@@ -64,5 +74,6 @@ export function summaryOf(
     wallMs: Math.round(spent.wallMs),
     clientCpuMs: Math.round(spent.clientCpuMs),
     byPeer: Object.fromEntries(byPeer),
+    ...(compared > 0 && { compared, differing }),
   };
 }

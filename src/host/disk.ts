@@ -8,10 +8,24 @@ import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { MeshError } from "../base/errors.ts";
-import { errnoOf, failing, failingNow, failure, orUndefined, quote } from "./disk-failure.ts";
-import { readRange, readWhole, readWholeNow, toRead, withFile, writeAll } from "./file.ts";
-import type { DirectoryEntry, Disk, FileStat, FileWriter } from "./host.ts";
+import { errnoOf, failing, failingNow, failure, orUndefined } from "./disk-failure.ts";
+import {
+  createNew,
+  readRange,
+  readWhole,
+  readWholeNow,
+  toRead,
+  withFile,
+  writeAll,
+} from "./file.ts";
+import {
+  createNow,
+  createWriter,
+  replaceNow,
+  syncFolder,
+  writeNowMaxBytes,
+} from "./file-writer.ts";
+import type { DirectoryEntry, Disk, FileStat } from "./host.ts";
 
 /**
  * How the names of files that are not finished begin. One that is older than this process was
@@ -25,8 +39,7 @@ export const temporaryPrefix: string = ".mesh-tmp-";
  */
 const openMax = 64;
 
-const { O_WRONLY, O_CREAT, O_EXCL, O_APPEND, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants;
-const createNew = O_WRONLY | O_CREAT | O_EXCL;
+const { O_WRONLY, O_CREAT, O_APPEND, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants;
 const appendOrCreate = O_WRONLY | O_CREAT | O_APPEND;
 /** Shares the blocks where the file system can, else copies. */
 const copyNew = COPYFILE_EXCL | COPYFILE_FICLONE;
@@ -79,8 +92,12 @@ export function createDisk(): Disk {
         turns.take(() => withFile(path, toRead, 0, (file) => readRange(file, offset, lengthBytes))),
       ),
     writeAtomic: (path, bytes, { mode, sync }) =>
-      failing("write", path, () =>
-        turns.take(async () => {
+      failing("write", path, async () => {
+        if (!sync && bytes.byteLength <= writeNowMaxBytes) {
+          replaceNow(temporaryNear(path), path, (temporary) => createNow(temporary, bytes, mode));
+          return;
+        }
+        await turns.take(async () => {
           await replace(path, (temporary) =>
             withFile(temporary, createNew, mode, async (file) => {
               await call.fchmod(file, mode);
@@ -89,8 +106,8 @@ export function createDisk(): Disk {
             }),
           );
           if (sync) await syncFolder(dirname(path));
-        }),
-      ),
+        });
+      }),
     createFile: (temporaryPath, mode) => createWriter(temporaryPath, mode),
     append: (path, bytes) =>
       failing("append to", path, () =>
@@ -99,13 +116,20 @@ export function createDisk(): Disk {
         ),
       ),
     copy: (from, to, mode) =>
-      failing("copy to", to, () =>
+      failing("copy to", to, async () => {
         // Never onto the file that is there: its inode may be linked elsewhere, in a store for one.
-        replace(to, async (temporary) => {
+        if (fs.statSync(from).size <= writeNowMaxBytes) {
+          replaceNow(temporaryNear(to), to, (temporary) => {
+            fs.copyFileSync(from, temporary, copyNew);
+            fs.chmodSync(temporary, mode);
+          });
+          return;
+        }
+        await replace(to, async (temporary) => {
           await call.copyFile(from, temporary, copyNew);
           await call.chmod(temporary, mode);
-        }),
-      ),
+        });
+      }),
     ...createNaming(),
     ...createLookups(),
   };
@@ -119,7 +143,7 @@ function createNaming(): Pick<
   return {
     makeDirectory: (path) => failing("make folder", path, () => makeFolder(path)),
     remove: (path) => failing("remove", path, () => removeAll(path)),
-    rename: (from, to) => failing("rename to", to, () => call.rename(from, to)),
+    rename: (from, to) => failing("rename to", to, async () => fs.renameSync(from, to)),
     link: (from, to) => failing("link", to, () => call.link(from, to)),
     symlink: (target, path) => failing("make symlink", path, () => call.symlink(target, path)),
     readLink: (path) => failing("read symlink", path, () => call.readlink(path)),
@@ -165,64 +189,6 @@ function createLookups(): Pick<
     statFollowNow: (path) => statNow(fs.statSync, path),
     readNow: (path) => failingNow("read", path, () => readWholeNow(path)),
     readLinkNow: (path) => failingNow("read symlink", path, () => fs.readlinkSync(path)),
-  };
-}
-
-/** A rename is on the disk only when its folder is. */
-async function syncFolder(path: string): Promise<void> {
-  await withFile(path, toRead, 0, (folder) => call.fsync(folder));
-}
-
-async function createWriter(temporaryPath: string, mode: number): Promise<FileWriter> {
-  const file = await failing("create", temporaryPath, async () => {
-    const opened = await call.open(temporaryPath, createNew, mode);
-    await call.fchmod(opened, mode);
-    return opened;
-  });
-  let at: "open" | "committed" | "discarded" = "open";
-  let offset = 0;
-  let failed: unknown;
-  let last: Promise<void> = Promise.resolve();
-
-  async function discard(): Promise<void> {
-    if (at !== "open") return;
-    at = "discarded";
-    await last.catch(() => {});
-    await call.close(file).catch(() => {});
-    await call.unlink(temporaryPath).catch(() => {});
-  }
-
-  return {
-    write(bytes) {
-      // Each piece has its place, and only the last one is waited for: order cannot be mixed up.
-      const start = offset;
-      offset += bytes.byteLength;
-      last = last
-        .then(() => failing("write", temporaryPath, () => writeAll(file, bytes, start)))
-        .catch((error: unknown) => {
-          failed ??= error;
-          throw error;
-        });
-      return last;
-    },
-    async commit(finalPath, { sync }) {
-      if (at !== "open") throw new MeshError("io", `EBADF: ${quote(temporaryPath)} is ${at}`);
-      await last.catch(() => {});
-      try {
-        if (failed !== undefined) throw failed;
-        await failing("finish", finalPath, async () => {
-          if (sync) await call.fsync(file);
-          await call.rename(temporaryPath, finalPath);
-          if (sync) await syncFolder(dirname(finalPath));
-        });
-      } catch (error) {
-        await discard();
-        throw error;
-      }
-      at = "committed";
-      await call.close(file).catch(() => {});
-    },
-    discard,
   };
 }
 

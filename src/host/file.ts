@@ -17,6 +17,9 @@ const fstat = promisify(fs.fstat);
  */
 export const toRead: number = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK;
 
+/** How files are created: never onto one that is there. */
+export const createNew: number = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL;
+
 /** The longest piece that one read or write call is asked for: the kernel stops short of 2 GiB. */
 const pieceMaxBytes = 2 ** 30;
 

@@ -4,7 +4,6 @@
  * The one file that imports libp2p itself. It takes about half a second to load, so `network.ts`
  * loads it when a network is wanted and not before. What is set here and why: protocols/network.md.
  */
-import { noise } from "@chainsafe/libp2p-noise";
 import { yamux } from "@chainsafe/libp2p-yamux";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { identify } from "@libp2p/identify";
@@ -24,6 +23,7 @@ import { createLibp2p } from "libp2p";
 import { MeshError } from "../base/errors.ts";
 import { compareReach, isLoopbackAddr, ownInterfaces, worthTelling } from "./network-addresses.ts";
 import { listenFailure } from "./network-errors.ts";
+import { thriftyNoise } from "./network-noise.ts";
 
 export const kadProtocol: string = "/mesh/kad/1.0.0";
 
@@ -101,7 +101,7 @@ export async function startLibp2p(options: NodeOptions): Promise<Libp2pNode> {
       },
     },
     transports: [impatientTcp],
-    connectionEncrypters: [noise({ prologueBytes: options.prologue })],
+    connectionEncrypters: [thriftyNoise({ prologueBytes: options.prologue })],
     streamMuxers: [muxer],
     connectionGater: { denyDialPeer: (peer) => !options.mayDial(peer.toString()) },
     connectionManager: connectionLimits,

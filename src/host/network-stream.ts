@@ -9,11 +9,13 @@ import assert from "node:assert/strict";
 import type { Stream as Libp2pStream } from "@libp2p/interface";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import { type Stream, type StreamEnd, sendMaxBytes } from "./host.ts";
+import { widenRarely } from "./network-window.ts";
 
 /** How long the other side may take to accept what is queued and to close its half. */
 const closeMaxMs = 10_000;
 
 export function createStream(raw: Libp2pStream): Stream {
+  widenRarely(raw);
   const end = watchEnd(raw);
   let receiving = false;
 

@@ -1,17 +1,13 @@
 import { expect, test } from "vitest";
-import {
-  parseBuildReply,
-  parseControlLine,
-  parseControlRequest,
-  parsePeersReply,
-  parseStatusReply,
-} from "./control-api.ts";
+import { parseControlLine, parseControlRequest } from "./control-api.ts";
+import { parseBuildReply, parsePeersReply, parseStatusReply } from "./control-replies.ts";
 
 test("a request is read whole, and nothing of it is guessed", () => {
   expect(parseControlRequest({ call: "status" })).toEqual({ call: "status" });
   const invite = { call: "invite", expiresMs: 60_000 };
   expect(parseControlRequest(invite)).toEqual(invite);
-  const build = { call: "build", dir: "/w", jobs: null, steal: true, cache: false };
+  const how = { steal: true, cacheRead: false, cacheWrite: true, compare: false };
+  const build = { call: "build", dir: "/w", jobs: null, ...how };
   expect(parseControlRequest(build)).toEqual(build);
   const run = { call: "run", module: "/m", manifest: { a: 1 }, input: "/i", output: "/o" };
   expect(parseControlRequest(run)).toEqual(run);
@@ -21,8 +17,10 @@ test.each([
   ["no object", "7", /request/],
   ["an unknown call", '{"call":"reboot"}', /call/],
   ["a call that does nothing", '{"call":"cancel","id":"b1"}', /call/],
-  ["a relative folder", '{"call":"build","dir":"w","jobs":1,"steal":true,"cache":true}', /dir/],
-  ["no jobs", '{"call":"build","dir":"/w","jobs":0,"steal":true,"cache":true}', /jobs/],
+  ["a relative folder", '{"call":"build","dir":"w","jobs":1,"steal":true}', /dir/],
+  ["no jobs", '{"call":"build","dir":"/w","jobs":0,"steal":true}', /jobs/],
+  ["half a build", '{"call":"build","dir":"/w","jobs":1,"steal":true}', /cacheRead/],
+  ["a cache call that does nothing", '{"call":"cache","what":"clear"}', /what/],
   ["an endless invite", '{"call":"invite","expiresMs":1e15}', /expiresMs/],
 ])("a request with %s is malformed and says where", (_what, line, message) => {
   expect(() => parseControlRequest(JSON.parse(line))).toThrow(message);

@@ -6,14 +6,16 @@
  * second line, "build-end"; a client that goes away before it cancels that build's tasks.
  * This file knows the shapes and their bounds, not the socket.
  */
-import { type FailureCode, isMeshError, MeshError } from "../base/errors.ts";
-import type { MeshEvent, Phases } from "../base/events.ts";
+import type { FailureCode } from "../base/errors.ts";
+import type { MeshEvent, OutputDifference, Phases } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import {
   absolutePath,
   anything,
   array,
   boolean,
+  checked,
+  malformed,
   map,
   number,
   object,
@@ -32,10 +34,16 @@ import {
 export const controlLineMaxChars: number = 1024 * 1024;
 
 export type ControlRequest =
-  | { readonly call: "status" | "peers" | "doctor" | "leave" | "build-end" }
+  | { readonly call: PlainCall }
   | { readonly call: "invite"; readonly expiresMs: number }
+  | { readonly call: "cache"; readonly what: CacheCall }
   | BuildRequest
   | RunRequest;
+
+/** "history": the node writes what it remembers of finished tasks to its folder, and says so. */
+type PlainCall = "status" | "peers" | "doctor" | "leave" | "build-end" | "history";
+
+export type CacheCall = "stats" | "verify" | "gc";
 
 export interface BuildRequest {
   readonly call: "build";
@@ -44,7 +52,12 @@ export interface BuildRequest {
   /** What the user asked for; null: as many as the mesh can take. */
   readonly jobs: number | null;
   readonly steal: boolean;
-  readonly cache: boolean;
+  /** Whether known results are used. */
+  readonly cacheRead: boolean;
+  /** Whether results are remembered. */
+  readonly cacheWrite: boolean;
+  /** Whether what a peer did or a cache gave is done again here, and held against it. */
+  readonly compare: boolean;
 }
 
 export interface RunRequest {
@@ -126,6 +139,43 @@ export interface BuildSummary {
   readonly clientCpuMs: number;
   /** Tasks by the peer that did them. */
   readonly byPeer: Readonly<Record<string, number>>;
+  /** Tasks that `compare` did a second time, and those among them that came out differently. */
+  readonly compared?: number | undefined;
+  readonly differing?: number | undefined;
+}
+
+/** What a node keeps of earlier work. */
+export interface CacheStats {
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly quotaBytes: number;
+  readonly pinned: number;
+  readonly quarantined: number;
+  /** Known results. */
+  readonly records: number;
+  readonly recordBytes: number;
+  /** Since the node started: look-ups answered from its own records, from the mesh, not at all. */
+  readonly hitsHere: number;
+  readonly hitsMesh: number;
+  readonly misses: number;
+  /** Records that were refused since then, by why. */
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+export interface CacheVerified {
+  readonly checked: number;
+  /** Digests of blobs that were not what they said; they are in quarantine now. */
+  readonly corrupt: readonly string[];
+  readonly recordsChecked: number;
+  /** Known results that are forgotten now: damaged, forged, or without their blobs. */
+  readonly badRecords: readonly { readonly action: string; readonly why: string }[];
+}
+
+export interface CacheCollected {
+  readonly freedBytes: number;
+  /** Of the known results. */
+  readonly freedRecordBytes: number;
+  readonly stats: CacheStats;
 }
 
 /** How far a job is: one line a person can read, and numbers where they are known. */
@@ -159,7 +209,7 @@ export type ControlLine =
 
 /** Reads the value of a client's line. @throws MeshError "malformed". */
 export function parseControlRequest(value: unknown): ControlRequest {
-  return check(request, value, "control request");
+  return checked(request, value, "control request");
 }
 
 /** Reads a node's line. @throws MeshError "malformed". */
@@ -168,32 +218,12 @@ export function parseControlLine(line: string): ControlLine {
   if (typeof value !== "object" || value === null) throw malformed("control answer", "no object");
   if ("event" in value) {
     if (typeof value.event !== "string" || !eventNames.has(value.event)) return { at: "unknown" };
-    return { at: "event", event: check(controlEvent, value, `"${value.event}" event`) };
+    return { at: "event", event: checked(controlEvent, value, `"${value.event}" event`) };
   }
   if ("ok" in value && value.ok === true) return { at: "done", reply: { ...value } };
-  const { error } = check(failed, value, "control answer");
+  const { error } = checked(failed, value, "control answer");
   const code = Object.hasOwn(knownCodes, error.code) ? error.code : "io";
   return { at: "failed", code, message: error.message };
-}
-
-export function parseStatusReply(reply: unknown): NodeStatus {
-  return check(statusReply, reply, "status answer").status;
-}
-
-export function parsePeersReply(reply: unknown): readonly PeerDetail[] {
-  return check(peersReply, reply, "peers answer").peers;
-}
-
-export function parseInviteReply(reply: unknown): InviteReply {
-  return check(inviteReply, reply, "invite answer");
-}
-
-export function parseDoctorReply(reply: unknown): readonly Check[] {
-  return check(doctorReply, reply, "doctor answer").checks;
-}
-
-export function parseBuildReply(reply: unknown): BuildSummary {
-  return check(buildReply, reply, "build answer").summary;
 }
 
 function parseJson(line: string): unknown {
@@ -204,19 +234,6 @@ function parseJson(line: string): unknown {
   }
 }
 
-function check<T>(read: Read<T>, value: unknown, what: string): T {
-  try {
-    return read(value, "");
-  } catch (error) {
-    if (isMeshError(error, "malformed")) throw malformed(what, error.message);
-    throw error;
-  }
-}
-
-function malformed(what: string, why: string): MeshError {
-  return new MeshError("malformed", `malformed ${what}: ${why}`);
-}
-
 const words = text(65_536);
 const count = whole(0);
 const peer = map(words, asPeerId);
@@ -224,8 +241,8 @@ const somePeer = optional(peer);
 const task = map(words, asTaskId);
 const yearMs = 366 * 86_400_000;
 
-const plainCall = object<{ call: "status" | "peers" | "doctor" | "leave" | "build-end" }>({
-  call: oneOf("status", "peers", "doctor", "leave", "build-end"),
+const plainCall = object<{ call: PlainCall }>({
+  call: oneOf("status", "peers", "doctor", "leave", "build-end", "history"),
 });
 const request: Read<ControlRequest> = union<ControlRequest>("call", {
   status: plainCall,
@@ -233,6 +250,11 @@ const request: Read<ControlRequest> = union<ControlRequest>("call", {
   doctor: plainCall,
   leave: plainCall,
   "build-end": plainCall,
+  history: plainCall,
+  cache: object<Extract<ControlRequest, { call: "cache" }>>({
+    call: oneOf("cache"),
+    what: oneOf("stats", "verify", "gc"),
+  }),
   invite: object<Extract<ControlRequest, { call: "invite" }>>({
     call: oneOf("invite"),
     expiresMs: whole(1000, yearMs),
@@ -242,7 +264,9 @@ const request: Read<ControlRequest> = union<ControlRequest>("call", {
     dir: absolutePath,
     jobs: orNull(whole(1, 100_000)),
     steal: boolean,
-    cache: boolean,
+    cacheRead: boolean,
+    cacheWrite: boolean,
+    compare: boolean,
   }),
   run: object<RunRequest>({
     call: oneOf("run"),
@@ -250,52 +274,6 @@ const request: Read<ControlRequest> = union<ControlRequest>("call", {
     manifest: record(anything),
     input: absolutePath,
     output: absolutePath,
-  }),
-});
-
-const load = { peerId: words, name: words, slots: count, busy: count, queued: count };
-const peerLoad: Shape<PeerLoad> = { ...load, rttMs: orNull(number) };
-const peersReply = object<{ peers: readonly PeerDetail[] }>({
-  peers: array(
-    object<PeerDetail>({
-      ...peerLoad,
-      platform: words,
-      sandbox: words,
-      addrs: array(words),
-      labels: record(words),
-    }),
-  ),
-});
-const statusReply = object<{ status: NodeStatus }>({
-  status: object<NodeStatus>({
-    ...load,
-    peers: array(object(peerLoad)),
-    counters: record(number),
-  }),
-});
-const inviteReply = object<InviteReply>({ invite: words, expiresUnixMs: number });
-const doctorReply = object<{ checks: readonly Check[] }>({
-  checks: array(
-    object<Check>({
-      name: words,
-      ok: boolean,
-      level: oneOf("ok", "warn", "fail"),
-      message: words,
-      fix: optional(words),
-    }),
-  ),
-});
-const buildReply = object<{ summary: BuildSummary }>({
-  summary: object<BuildSummary>({
-    tasks: count,
-    local: count,
-    stolen: count,
-    cachedLocal: count,
-    cachedMesh: count,
-    fallback: array(object<{ reason: string; count: number }>({ reason: words, count })),
-    wallMs: number,
-    clientCpuMs: number,
-    byPeer: record(count),
   }),
 });
 
@@ -347,6 +325,12 @@ const fields: { readonly [E in EventName]: Fields<E> } = {
   },
   "task-fallback": { ...inBuild, label: words, reason: words },
   "task-cancelled": inBuild,
+  "task-compared": {
+    ...inBuild,
+    label: words,
+    equal: boolean,
+    differs: array(object<OutputDifference>({ path: words, atByte: count })),
+  },
   "foreign-started": { task, owner: peer, label: words },
   "foreign-done": {
     task,

@@ -5,6 +5,8 @@
  * turns outside requests into tasks gets the owner from here.
  */
 import type { ActionSpec, Execute } from "../action/action.ts";
+import type { Records } from "../action/records.ts";
+import { createResults, type Results } from "../action/results.ts";
 import type { Digest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { Events } from "../base/events.ts";
@@ -28,6 +30,8 @@ export interface NodeDeps {
   readonly events: Events;
   readonly membership: Membership;
   readonly store: BlobStore;
+  /** What this node knows of earlier results, with the keys of its mesh. */
+  readonly records: Records;
   /** Runs actions, this node's own and stolen ones. */
   readonly execute: Execute;
   /** See `ForeignDeps`. */
@@ -65,6 +69,7 @@ export interface MeshNode {
   readonly membership: Membership;
   readonly store: BlobStore;
   readonly exchange: Exchange;
+  readonly results: Results;
   readonly directory: LiveDirectory;
   readonly control: LiveControl;
   readonly slots: Slots;
@@ -99,6 +104,8 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     {},
     signal,
   );
+  const { network } = directory;
+  const results = createResults({ records: deps.records, store, clock, network, directory });
   const slots = createSlots(own.slots);
   const durations = createDurations(labelsMax);
   const idPrefix = hexOf(random.bytes(8));
@@ -118,6 +125,8 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
       exchange,
       execute: (spec: ActionSpec, onProgress, inner) => execute(spec, onProgress, inner),
       ingestTwins: deps.ingestTwins,
+      results,
+      isSealed: ({ platform: { platform } }) => platform === "wasm" || own.sandbox !== "none",
       ownQueued: () => owner.load().queued,
       platforms: platformsOf(own, "foreign"),
     },
@@ -142,6 +151,7 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     membership,
     store,
     exchange,
+    results,
     directory,
     control,
     slots,
@@ -151,7 +161,9 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     async stop() {
       stopped.abort(new DOMException("the node is stopping", "AbortError"));
       owner.stop(new MeshError("cancelled", "this node is stopping"));
-      // The directory first: peers that hear the goodbye must not be dialled again.
+      // Results that nobody was told of yet, while there is somebody to be told.
+      await results.close();
+      // Then the directory: peers that hear the goodbye must not be dialled again.
       await directory.stop();
       await control.stop();
       await host.network.close();

@@ -4,6 +4,8 @@
  * Everything that can be wrong with a directory, a port or an invite is found out here, before
  * anything is announced to anybody.
  */
+import { loneTag, meshTagOf } from "../action/record.ts";
+import { openRecords, recordsDefaults } from "../action/records.ts";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
 import { createEvents, type Emit } from "../base/events.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
@@ -27,6 +29,7 @@ import {
 import { createNoNetwork } from "../host/network-none.ts";
 import { createProcesses } from "../host/processes.ts";
 import { createRandom } from "../host/random.ts";
+import { createSigning } from "../host/signing.ts";
 import { createWasmPool, type WasmPool } from "../host/wasm-pool.ts";
 import { platformName } from "../peer/capability.ts";
 import { decodeInvite, type Invite } from "../peer/invite.ts";
@@ -141,6 +144,19 @@ async function openClaimed(
     { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },
     signal,
   );
+  const records = await openRecords(
+    {
+      keys: {
+        signing: createSigning(identity),
+        tag: inMesh ? meshTagOf(membership.meshKey) : loneTag,
+      },
+      disk,
+      clock,
+      emit: events.emit,
+    },
+    { ...recordsDefaults, directory: paths.results },
+    signal,
+  );
   // Nobody steals from a node without a mesh, or is stolen from by it: no walls are needed.
   const sandbox: Sandbox = inMesh
     ? await probeSandbox(
@@ -164,6 +180,7 @@ async function openClaimed(
       events,
       membership,
       store,
+      records,
       execute: executors.execute,
       ingestTwins: oneAtATime((inputs: readonly TreeEntry[], inner: AbortSignal) =>
         ingestTwins({ store, disk }, inputs, { prefixes: options.twinPrefixes }, inner),

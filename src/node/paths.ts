@@ -22,6 +22,8 @@ export interface NodePaths {
   /** The mesh's key and the peers met so far; 0600. */
   readonly meshFile: string;
   readonly blobs: string;
+  /** Records of known results. */
+  readonly results: string;
   readonly quarantine: string;
   readonly tmp: string;
   /** The compiled shim and its folder of compiler names. */
@@ -41,6 +43,7 @@ export function nodePaths(dataDir: string): NodePaths {
     identity: join(root, "identity.key"),
     meshFile: join(root, "mesh.json"),
     blobs: join(root, "blobs"),
+    results: join(root, "results"),
     quarantine: join(root, "quarantine"),
     tmp: join(root, "tmp"),
     shim: join(root, "shim"),

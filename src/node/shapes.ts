@@ -4,7 +4,7 @@
  * Twenty lines do what is needed here; a schema library costs every command of the user 60 ms to
  * load. A reader copies what it knows and leaves out the rest.
  */
-import { MeshError } from "../base/errors.ts";
+import { isMeshError, MeshError } from "../base/errors.ts";
 
 /** @throws MeshError "malformed" that begins with `at`, the place in the value. */
 export type Read<T> = (value: unknown, at: string) => T;
@@ -106,6 +106,20 @@ export const absolutePath: Read<string> = (value, at) => {
   }
   return value;
 };
+
+/** @throws MeshError "malformed" that says what was read. */
+export function checked<T>(read: Read<T>, value: unknown, what: string): T {
+  try {
+    return read(value, "");
+  } catch (error) {
+    if (isMeshError(error, "malformed")) throw malformed(what, error.message);
+    throw error;
+  }
+}
+
+export function malformed(what: string, why: string): MeshError {
+  return new MeshError("malformed", `malformed ${what}: ${why}`);
+}
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);

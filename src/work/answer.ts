@@ -8,6 +8,7 @@ import { create } from "@bufbuild/protobuf";
 import type { ActionOutcome, OutputBlob, Progress } from "../action/action.ts";
 import { type Digest, digestOf, emptyDigest, sizeBytesOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
+import type { Phases } from "../base/events.ts";
 import type { BlobStore } from "../blob/store.ts";
 import {
   type ActionResult,
@@ -38,12 +39,18 @@ export interface TaskTimings {
   readonly storeMs: number;
 }
 
+export interface Answer {
+  readonly outcome: ActionOutcome;
+  readonly timings: TaskTimings;
+  /** Signed, and of this outcome; empty when there is none. At most 128 KiB. */
+  readonly record: Uint8Array;
+}
+
 /** Thief's side: outcome, with what is small read from the store and put inside. */
 export async function writeDone(
   task: string,
   attempt: number,
-  outcome: ActionOutcome,
-  timings: TaskTimings,
+  { outcome, timings, record }: Answer,
   store: Pick<BlobStore, "read">,
 ): Promise<TaskDone> {
   let room = inlineTotalMaxBytes;
@@ -73,7 +80,7 @@ export async function writeDone(
     runMs: Math.round(timings.runMs),
     storeMs: Math.round(timings.storeMs),
   };
-  return create(TaskDoneSchema, { task, attempt, result, timings: rounded });
+  return create(TaskDoneSchema, { task, attempt, result, timings: rounded, record });
 }
 
 /**
@@ -102,6 +109,14 @@ export async function readOutcome(
   await keep(result.stdoutRaw, stdout, store);
   await keep(result.stderrRaw, stderr, store);
   return { exitCode: result.exitCode, outputs: outputsOf(result), stdout, stderr };
+}
+
+/** The thief's clock measures its own phases; what is left over is the way there and back. */
+export function phasesOf({ timings }: TaskDone, wallMs: number): Phases {
+  const { queueMs = 0, fetchMs = 0, runMs = 0, storeMs = 0 } = timings ?? {};
+  const waitedMs = Math.min(queueMs, wallMs);
+  const returnMs = Math.max(0, wallMs - waitedMs - fetchMs - runMs - storeMs) + storeMs;
+  return { queueMs: waitedMs, fetchMs, runMs, returnMs };
 }
 
 export function writeProgress(task: string, attempt: number, progress: Progress): TaskProgress {

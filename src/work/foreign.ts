@@ -2,13 +2,21 @@
  * One stolen task from its grant to its outcome:
  *
  * 1. read the grant and check that its parts belong together;
- * 2. fetch the tree, then every input that neither the store nor this machine's own disk has;
- * 3. wait for a slot;
- * 4. run, with inputs pinned;
- * 5. pin the outputs until the owner has them.
+ * 2. a result that is known here is the answer;
+ * 3. else fetch every input that neither the store nor this machine's own disk has;
+ * 4. wait for a slot;
+ * 5. run, with inputs pinned, and sign what came of it;
+ * 6. pin the outputs until the owner has them.
  */
-import type { ActionOutcome, ActionSpec, Execute, Progress } from "../action/action.ts";
+import {
+  type ActionOutcome,
+  type ActionSpec,
+  blobsOf,
+  type Execute,
+  type Progress,
+} from "../action/action.ts";
 import { decodeAction } from "../action/encode.ts";
+import type { Results } from "../action/results.ts";
 import { type Digest, digestOf, sizeBytesOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { PeerId } from "../base/ids.ts";
@@ -18,7 +26,7 @@ import type { TreeEntry } from "../blob/tree.ts";
 import type { Clock } from "../host/host.ts";
 import type { Grant } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { digestFromProto } from "../wire/messages.ts";
-import type { TaskTimings } from "./answer.ts";
+import type { Answer } from "./answer.ts";
 import type { Slots } from "./slots.ts";
 
 export interface ForeignDeps {
@@ -32,11 +40,14 @@ export interface ForeignDeps {
   ) => Promise<readonly Digest[]>;
   readonly slots: Slots;
   readonly execute: Execute;
+  readonly results: Pick<Results, "find" | "sign" | "refuse">;
+  /** Whether a run of this here depends on nothing but the action, so that its result may be signed. */
+  readonly isSealed: (spec: ActionSpec) => boolean;
 }
 
-export interface ForeignRun {
-  readonly outcome: ActionOutcome;
-  readonly timings: TaskTimings;
+export interface ForeignRun extends Answer {
+  /** The owner has taken the answer: its result may be remembered. */
+  readonly keep: () => void;
   /** Lets go of the outputs. */
   readonly release: () => void;
 }
@@ -54,6 +65,11 @@ export async function runForeign(
   const { clock, store, slots } = deps;
   const startMs = clock.nowMs();
   const spec = await readGrant(deps, owner, grant, signal);
+  const known = grant.fresh ? undefined : knownRun(deps, grant, spec);
+  if (known !== undefined) {
+    listener.onRunning();
+    return known;
+  }
   const inputs = pinInputs(store, spec);
   try {
     const missing = await deps.ingestTwins(spec.inputs, signal);
@@ -64,24 +80,57 @@ export async function runForeign(
     try {
       listener.onRunning();
       const outcome = await deps.execute(spec, listener.onProgress, signal);
-      const pin = store.pin([
-        outcome.stdout,
-        outcome.stderr,
-        ...outcome.outputs.map(({ digest }) => digest),
-      ]);
+      const pin = store.pin(blobsOf(outcome));
       const timings = {
         fetchMs: fetchedMs - startMs,
         queueMs: slotMs - fetchedMs,
         runMs: clock.nowMs() - slotMs,
         storeMs: 0,
       };
-      return { outcome, timings, release: () => pin.release() };
+      return {
+        outcome,
+        timings,
+        ...signed(deps, grant, spec, outcome, timings.runMs),
+        release: () => pin.release(),
+      };
     } finally {
       slot();
     }
   } finally {
     inputs.release();
   }
+}
+
+/** The answer at once, when this node knows it. */
+function knownRun(
+  { results, store }: ForeignDeps,
+  { action: actionBytes }: Grant,
+  { outputPaths }: ActionSpec,
+): ForeignRun | undefined {
+  const action = digestOf(actionBytes);
+  const known = results.find(action);
+  if (known === undefined) return undefined;
+  const { outcome, record } = known;
+  // A record may be genuine and wrong: its signer is no better than anybody else.
+  if (!outcome.outputs.every(({ path }) => outputPaths.includes(path))) {
+    results.refuse(action, "other-outputs");
+    return undefined;
+  }
+  const pin = store.pin(blobsOf(outcome));
+  const timings = { queueMs: 0, fetchMs: 0, runMs: 0, storeMs: 0 };
+  return { outcome, timings, record, keep: () => {}, release: () => pin.release() };
+}
+
+function signed(
+  { results, isSealed }: ForeignDeps,
+  { action, forget }: Grant,
+  spec: ActionSpec,
+  outcome: ActionOutcome,
+  runMs: number,
+): Pick<ForeignRun, "record" | "keep"> {
+  const mayBe = outcome.exitCode === 0 && !forget && isSealed(spec);
+  const made = mayBe ? results.sign(digestOf(action), outcome, runMs) : undefined;
+  return made ?? { record: new Uint8Array(), keep: () => {} };
 }
 
 async function readGrant(

@@ -77,5 +77,7 @@ export function toGrant(
     tree: digestToProto(action.tree),
     inlineBlobs: action.treeBytes.byteLength <= inlineTreeMaxBytes ? [action.treeBytes] : [],
     expectedMs: Math.round(expectedMs),
+    fresh: task.fresh === true,
+    forget: task.forget === true,
   });
 }

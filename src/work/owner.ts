@@ -11,7 +11,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
-import type { Emit, Phases } from "../base/events.ts";
+import type { Emit } from "../base/events.ts";
 import { asTaskId, type PeerId, type TaskId } from "../base/ids.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { Clock } from "../host/host.ts";
@@ -26,7 +26,7 @@ import {
   type TaskFailed,
   type TaskProgress,
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
-import { readOutcome, readProgress } from "./answer.ts";
+import { phasesOf, readOutcome, readProgress } from "./answer.ts";
 import { createDeque } from "./deque.ts";
 import type { Durations } from "./durations.ts";
 import { grantBytesOf, grantsMaxBytes, offerTree, toGrant } from "./grant.ts";
@@ -206,7 +206,11 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       if (apply(entry, { type: "finished-here" }).state.at === "done") {
         const queueMs = startedMs - entry.submittedMs;
         const phases = { queueMs, fetchMs: 0, runMs: wallMs, returnMs: 0 };
-        finished(entry, { source: "here", exitCode, wallMs, fallback, phases }, undefined);
+        finished(
+          entry,
+          { source: "here", task: id, exitCode, wallMs, fallback, phases },
+          undefined,
+        );
       } else {
         // Its process was faster than the one that cancelled it; whoever did is told all the same.
         entry.fail(entry.cancelled.signal.reason);
@@ -300,7 +304,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       apply(entry, { type: "commit-failed", attempt, reason });
       return;
     }
-    durations.learn(task.kind, task.label, done.timings?.runMs ?? 0);
+    const runMs = done.timings?.runMs ?? 0;
+    // Zero: the peer knew the result, which says nothing about how long a run takes.
+    if (runMs > 0) durations.learn(task.kind, task.label, runMs);
     const isDone = apply(entry, { type: "committed", attempt }).state.at === "done";
     voice.close(peer, id, attempt, isDone);
     if (!isDone) return;
@@ -308,7 +314,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     const wallMs = clock.nowMs() - entry.submittedMs;
     const phases = phasesOf(done, wallMs);
     const { record } = done;
-    finished(entry, { source: "there", peer, exitCode: 0, wallMs, phases, record }, peer);
+    finished(entry, { source: "there", task: id, peer, exitCode: 0, wallMs, phases, record }, peer);
   }
 
   /** Applies an event; a task that comes back from a thief is queued again. */
@@ -384,12 +390,4 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     emit({ event: "task-done", task: id, build, label, source, peer, exitCode, wallMs, phases });
     entry.settle(outcome);
   }
-}
-
-/** The thief's clock measures its own phases; what is left over is the way there and back. */
-function phasesOf({ timings }: TaskDone, wallMs: number): Phases {
-  const { queueMs = 0, fetchMs = 0, runMs = 0, storeMs = 0 } = timings ?? {};
-  const waitedMs = Math.min(queueMs, wallMs);
-  const returnMs = Math.max(0, wallMs - waitedMs - fetchMs - runMs - storeMs) + storeMs;
-  return { queueMs: waitedMs, fetchMs, runMs, returnMs };
 }

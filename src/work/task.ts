@@ -4,7 +4,7 @@
 
 import type { ActionOutcome, EncodedAction, Progress } from "../action/action.ts";
 import type { Phases } from "../base/events.ts";
-import type { PeerId } from "../base/ids.ts";
+import type { PeerId, TaskId } from "../base/ids.ts";
 
 export interface Task {
   /** The build, exec or job it belongs to; cancelling that cancels the task. */
@@ -16,6 +16,10 @@ export interface Task {
   /** What a peer would run. Undefined: only this node may, for the reason in `whyHere`. */
   readonly action: EncodedAction | undefined;
   readonly whyHere: string | undefined;
+  /** A peer shall run it, also when it knows the result already. */
+  readonly fresh?: boolean;
+  /** A peer shall neither sign nor remember what it gives. */
+  readonly forget?: boolean;
   /**
    * Runs it here, under a slot that the owner holds for it, and resolves to the exit code.
    * Outputs are then in place. Rejects only when `signal` aborts or the requester is gone.
@@ -34,6 +38,7 @@ export interface Task {
 export type Outcome =
   | {
       readonly source: "here";
+      readonly task: TaskId;
       readonly exitCode: number;
       readonly wallMs: number;
       readonly fallback: string | undefined;
@@ -41,6 +46,7 @@ export type Outcome =
     }
   | {
       readonly source: "there";
+      readonly task: TaskId;
       readonly peer: PeerId;
       readonly exitCode: 0;
       readonly wallMs: number;

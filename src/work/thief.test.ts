@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
-import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
+import { createWorkload, type Order, type Workload } from "../../chaos-tests/simulator/workload.ts";
 import type { MeshEvent } from "../base/events.ts";
 import type { ControlHandlers } from "../peer/control.ts";
 import { GrantSchema, type StealGrant, StealGrantSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
@@ -183,4 +183,99 @@ test("a peer that promises work and gives none is asked less and less", async ()
   const kept = on.log.slice(before).filter(([, { event }]) => event === "foreign-started");
   expect(kept.length).toBeGreaterThan(0);
   await on.allDone();
+});
+
+/** One owner whose only slot is taken, so that whatever else it has is stolen. */
+async function busyOwner(options: Partial<MeshOptions> = {}) {
+  const runs: string[] = [];
+  const on = await stage({
+    nodes: 2,
+    slots: () => 1,
+    around: (execute, name) => (spec, onProgress, signal) => {
+      runs.push(`${name} ${spec.argv[1]}`);
+      return execute(spec, onProgress, signal);
+    },
+    ...options,
+  });
+  const owner = on.mesh.node("n0");
+  on.work.submit(owner, { durationMs: 50_000, stealable: false, exitCode: 1 });
+  await on.pass(100);
+  const steal = async (order: Partial<Order>) => {
+    const job = on.work.submit(owner, { durationMs: 100, unit: "u", lookUp: false, ...order });
+    const startMs = on.mesh.simulation.nowMs();
+    const outcome = await on.mesh.simulation.finish(job.settled, startMs + 10_000);
+    if (outcome.source !== "there") throw new Error("it was not stolen");
+    return { ...outcome, action: job.action, tookMs: on.mesh.simulation.nowMs() - startMs };
+  };
+  const pass = () => on.pass(500);
+  return { ...on, owner, thief: on.mesh.node("n1"), runs, steal, pass };
+}
+
+test("a thief answers at once with a result that it knows, under the name of who ran it", async () => {
+  const { steal, runs, log, owner, thief, pass } = await busyOwner();
+  const first = await steal({});
+  const second = await steal({});
+  expect(runs).toEqual(["n1 u"]);
+  expect(second.record).toEqual(first.record);
+  expect(second.tookMs).toBeLessThan(50);
+  expect(second.phases.runMs).toBe(0);
+  expect(owner.results.find(second.action)).toMatchObject({ signer: thief.self });
+  await pass();
+  const events = log.flatMap(([, event]) =>
+    event.event === "foreign-done" ? [event.outcome] : [],
+  );
+  expect(events).toEqual(["accepted", "accepted"]);
+  const started = log.filter(([, { event }]) => event === "foreign-started");
+  expect(started).toHaveLength(2);
+});
+
+test("a task that is to be run is run, whatever is known of it", async () => {
+  const { steal, runs } = await busyOwner();
+  await steal({});
+  await steal({ fresh: true });
+  expect(runs).toEqual(["n1 u", "n1 u"]);
+});
+
+test("what is to be forgotten is neither signed nor remembered", async () => {
+  const { steal, runs, thief, pass } = await busyOwner();
+  const first = await steal({ forget: true });
+  await pass();
+  expect(first.record).toHaveLength(0);
+  expect(thief.results.stats().records).toBe(0);
+  await steal({});
+  expect(runs).toEqual(["n1 u", "n1 u"]);
+});
+
+test("a run without walls is not signed: it may have seen more than its inputs", async () => {
+  const { steal, thief, pass } = await busyOwner({ sandbox: () => "none" });
+  const { record } = await steal({});
+  await pass();
+  expect(record).toHaveLength(0);
+  expect(thief.results.stats().records).toBe(0);
+});
+
+test("a thief remembers what its owner took, and nothing else", async () => {
+  const { steal, thief, runs, pass, work, owner } = await busyOwner();
+  work.submit(owner, { durationMs: 100, unit: "v", lookUp: false, refuse: true });
+  await pass();
+  expect(runs).toEqual(["n1 v"]);
+  expect(thief.results.stats().records).toBe(0);
+  await steal({});
+  await pass();
+  expect(thief.results.stats().records).toBe(1);
+});
+
+test("a genuine record that names other outputs is no answer", async () => {
+  const { steal, thief, runs, pass } = await busyOwner();
+  const { action } = await steal({});
+  await pass();
+  const known = thief.results.find(action);
+  const outputs = known?.outcome.outputs.map((output) => ({ ...output, path: "/etc/passwd" }));
+  if (known === undefined || outputs === undefined) throw new Error("it knows nothing");
+  thief.results.sign(action, { ...known.outcome, outputs }, 1)?.keep();
+  await pass();
+  const { record } = await steal({});
+  expect(runs).toEqual(["n1 u", "n1 u"]);
+  expect(record).not.toHaveLength(0);
+  expect(thief.results.stats().refused).toEqual({ "other-outputs": 1 });
 });

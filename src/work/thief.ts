@@ -210,8 +210,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
         abort.signal,
       );
       try {
-        const value = await writeDone(task, attempt, run.outcome, run.timings, deps.store);
+        const value = await writeDone(task, attempt, run, deps.store);
         const accepted = await answer(entry, () => control.send(owner, { type: "done", value }));
+        // What its owner did not take is not remembered: it knows more about what may be wrong.
+        if (accepted) run.keep();
         emit({ event: "foreign-done", ...said, outcome: accepted ? "accepted" : "refused" });
       } finally {
         run.release();

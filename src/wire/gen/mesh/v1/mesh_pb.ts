@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mesh/v1/mesh.proto.
  */
 export const file_mesh_v1_mesh: GenFile = /*@__PURE__*/
-  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEi0AEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCRIPCgdzZXNzaW9uGAsgASgGIioKBUtub3duEiEKBXBlZXJzGAEgAygLMhIubWVzaC52MS5Lbm93blBlZXIiKAoJS25vd25QZWVyEgwKBHBlZXIYASABKAkSDQoFYWRkcnMYAiADKAkiIwoFTGFiZWwSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIlgKBExvYWQSDgoGcXVldWVkGAEgASgNEhEKCXN0ZWFsYWJsZRgCIAEoDRINCgVzbG90cxgDIAEoDRIMCgRidXN5GAQgASgNEhAKCHNlcXVlbmNlGAUgASgEIi8KDFN0ZWFsUmVxdWVzdBIMCgRyb29tGAEgASgNEhEKCXBsYXRmb3JtcxgCIAMoCSIsCgpTdGVhbEdyYW50Eh4KBmdyYW50cxgBIAMoCzIOLm1lc2gudjEuR3JhbnQi2AEKBUdyYW50EgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghsZWFzZV9tcxgDIAEoDRIMCgRraW5kGAQgASgJEg0KBWxhYmVsGAUgASgJEg4KBmFjdGlvbhgGIAEoDBIPCgdjb21tYW5kGAcgASgMEjUKBHRyZWUYCCABKAsyJy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkRpZ2VzdBIUCgxpbmxpbmVfYmxvYnMYCSADKAwSEwoLZXhwZWN0ZWRfbXMYCiABKA0iIwoEQmVhdBIbCgRoZWxkGAEgAygLMg0ubWVzaC52MS5IZWxkIjYKBEhlbGQSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEg8KB3J1bm5pbmcYAyABKAgiewoMVGFza1Byb2dyZXNzEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZzdGRlcnIYAyABKAwSPAoHb3V0cHV0cxgEIAMoCzIrLmJ1aWxkLmJhemVsLnJlbW90ZS5leGVjdXRpb24udjIuT3V0cHV0RmlsZSKbAQoIVGFza0RvbmUSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEj0KBnJlc3VsdBgDIAEoCzItLmJ1aWxkLmJhemVsLnJlbW90ZS5leGVjdXRpb24udjIuQWN0aW9uUmVzdWx0EiEKB3RpbWluZ3MYBCABKAsyEC5tZXNoLnYxLlRpbWluZ3MSDgoGcmVjb3JkGAUgASgMIk8KB1RpbWluZ3MSEAoIcXVldWVfbXMYASABKA0SEAoIZmV0Y2hfbXMYAiABKA0SDgoGcnVuX21zGAMgASgNEhAKCHN0b3JlX21zGAQgASgNIkoKClRhc2tGYWlsZWQSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBGNvZGUYAyABKAkSDwoHbWVzc2FnZRgEIAEoCSI9CgpUYXNrQ2xvc2VkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghhY2NlcHRlZBgDIAEoCCInCgZDYW5jZWwSDAoEdGFzaxgBIAEoCRIPCgdhdHRlbXB0GAIgASgNYgZwcm90bzM", [file_build_bazel_remote_execution_v2_remote_execution]);
+  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEi0AEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCRIPCgdzZXNzaW9uGAsgASgGIioKBUtub3duEiEKBXBlZXJzGAEgAygLMhIubWVzaC52MS5Lbm93blBlZXIiKAoJS25vd25QZWVyEgwKBHBlZXIYASABKAkSDQoFYWRkcnMYAiADKAkiIwoFTGFiZWwSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIlgKBExvYWQSDgoGcXVldWVkGAEgASgNEhEKCXN0ZWFsYWJsZRgCIAEoDRINCgVzbG90cxgDIAEoDRIMCgRidXN5GAQgASgNEhAKCHNlcXVlbmNlGAUgASgEIi8KDFN0ZWFsUmVxdWVzdBIMCgRyb29tGAEgASgNEhEKCXBsYXRmb3JtcxgCIAMoCSIsCgpTdGVhbEdyYW50Eh4KBmdyYW50cxgBIAMoCzIOLm1lc2gudjEuR3JhbnQi9wEKBUdyYW50EgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghsZWFzZV9tcxgDIAEoDRIMCgRraW5kGAQgASgJEg0KBWxhYmVsGAUgASgJEg4KBmFjdGlvbhgGIAEoDBIPCgdjb21tYW5kGAcgASgMEjUKBHRyZWUYCCABKAsyJy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkRpZ2VzdBIUCgxpbmxpbmVfYmxvYnMYCSADKAwSEwoLZXhwZWN0ZWRfbXMYCiABKA0SDQoFZnJlc2gYCyABKAgSDgoGZm9yZ2V0GAwgASgIIiMKBEJlYXQSGwoEaGVsZBgBIAMoCzINLm1lc2gudjEuSGVsZCI2CgRIZWxkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIPCgdydW5uaW5nGAMgASgIInsKDFRhc2tQcm9ncmVzcxIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGc3RkZXJyGAMgASgMEjwKB291dHB1dHMYBCADKAsyKy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLk91dHB1dEZpbGUimwEKCFRhc2tEb25lEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRI9CgZyZXN1bHQYAyABKAsyLS5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkFjdGlvblJlc3VsdBIhCgd0aW1pbmdzGAQgASgLMhAubWVzaC52MS5UaW1pbmdzEg4KBnJlY29yZBgFIAEoDCJPCgdUaW1pbmdzEhAKCHF1ZXVlX21zGAEgASgNEhAKCGZldGNoX21zGAIgASgNEg4KBnJ1bl9tcxgDIAEoDRIQCghzdG9yZV9tcxgEIAEoDSJKCgpUYXNrRmFpbGVkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRjb2RlGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiPQoKVGFza0Nsb3NlZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SEAoIYWNjZXB0ZWQYAyABKAgiJwoGQ2FuY2VsEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSKhAQoMUmVzdWx0UmVjb3JkEg4KBmFjdGlvbhgBIAEoDBIoCgdvdXRwdXRzGAIgAygLMhcubWVzaC52MS5SZWNvcmRlZE91dHB1dBIOCgZzdGRvdXQYAyABKAwSDgoGc3RkZXJyGAQgASgMEg4KBnJ1bl9tcxgFIAEoDRIOCgZzaWduZXIYBiABKAkSFwoPbWFkZV9hdF9zZWNvbmRzGAcgASgEIkIKDlJlY29yZGVkT3V0cHV0EgwKBHBhdGgYASABKAkSDgoGZGlnZXN0GAIgASgMEhIKCmV4ZWN1dGFibGUYAyABKAhiBnByb3RvMw", [file_build_bazel_remote_execution_v2_remote_execution]);
 
 /**
  * /mesh/hello/1: both sides send one, then what they know of others (Known), then the stream closes.
@@ -324,6 +324,20 @@ export type Grant = Message<"mesh.v1.Grant"> & {
    * @generated from field: uint32 expected_ms = 10;
    */
   expectedMs: number;
+
+  /**
+   * Run it, also when its result is known already.
+   *
+   * @generated from field: bool fresh = 11;
+   */
+  fresh: boolean;
+
+  /**
+   * Neither sign nor remember what it gives.
+   *
+   * @generated from field: bool forget = 12;
+   */
+  forget: boolean;
 };
 
 /**
@@ -442,7 +456,8 @@ export type TaskDone = Message<"mesh.v1.TaskDone"> & {
   timings?: Timings | undefined;
 
   /**
-   * The sender's signed result record (protocols/ac.md); empty when the exit code is not 0.
+   * A signed result record (protocols/ac.md) that says the same as `result`: the sender's, or the
+   * one from which it knew the result. Empty when there is none.
    *
    * @generated from field: bytes record = 5;
    */
@@ -574,4 +589,89 @@ export type Cancel = Message<"mesh.v1.Cancel"> & {
  */
 export const CancelSchema: GenMessage<Cancel> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 15);
+
+/**
+ * What running an action gave: a result record without its signature (protocols/ac.md). Digests are
+ * packed: 32 bytes of hash, then the size as a little-endian u64. The exit code was 0.
+ *
+ * @generated from message mesh.v1.ResultRecord
+ */
+export type ResultRecord = Message<"mesh.v1.ResultRecord"> & {
+  /**
+   * @generated from field: bytes action = 1;
+   */
+  action: Uint8Array;
+
+  /**
+   * At most 4,096, in the action's order, no path twice.
+   *
+   * @generated from field: repeated mesh.v1.RecordedOutput outputs = 2;
+   */
+  outputs: RecordedOutput[];
+
+  /**
+   * @generated from field: bytes stdout = 3;
+   */
+  stdout: Uint8Array;
+
+  /**
+   * @generated from field: bytes stderr = 4;
+   */
+  stderr: Uint8Array;
+
+  /**
+   * @generated from field: uint32 run_ms = 5;
+   */
+  runMs: number;
+
+  /**
+   * The node that ran it, and signed this.
+   *
+   * @generated from field: string signer = 6;
+   */
+  signer: string;
+
+  /**
+   * Since 1970, by the signer's clock.
+   *
+   * @generated from field: uint64 made_at_seconds = 7;
+   */
+  madeAtSeconds: bigint;
+};
+
+/**
+ * Describes the message mesh.v1.ResultRecord.
+ * Use `create(ResultRecordSchema)` to create a new message.
+ */
+export const ResultRecordSchema: GenMessage<ResultRecord> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_mesh, 16);
+
+/**
+ * @generated from message mesh.v1.RecordedOutput
+ */
+export type RecordedOutput = Message<"mesh.v1.RecordedOutput"> & {
+  /**
+   * Absolute and normal.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bytes digest = 2;
+   */
+  digest: Uint8Array;
+
+  /**
+   * @generated from field: bool executable = 3;
+   */
+  executable: boolean;
+};
+
+/**
+ * Describes the message mesh.v1.RecordedOutput.
+ * Use `create(RecordedOutputSchema)` to create a new message.
+ */
+export const RecordedOutputSchema: GenMessage<RecordedOutput> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_mesh, 17);
 
