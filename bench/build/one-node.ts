@@ -1,13 +1,16 @@
 /**
- * What the mesh costs where it cannot help: a cold build on one node that has no peers, against the
- * same build without any mesh, at the same -j.
+ * What the mesh costs where it cannot help: a cold build of which nothing is known, on one node,
+ * against the same build without any mesh, at the same -j. Every result is written to the store.
  *
  * Two projects: real C++ as its makefile builds it, and C files that compile in no time, where a fixed
- * cost per compile weighs most. Two ways: with a node that runs already, and with one that lives
- * for the build only, whose start is then part of the build.
+ * cost per compile weighs most. Four ways: with a node that runs already, alone or with peers that
+ * are told of every result; with one that lives for the build only, whose start is then part of the
+ * build; and with the first build ever of a data directory. Every round defines another macro, so
+ * that nothing of an earlier one is known.
  */
+import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { createWorld, type LiveNode, type World } from "../../chaos-tests/live/nodes.ts";
+import { createWorld, type LiveNode, startMesh, type World } from "../../chaos-tests/live/nodes.ts";
 import {
   atMost,
   type Bench,
@@ -25,11 +28,13 @@ const runsDefault = 3;
 const jobs = 2;
 const cxxFiles = 38;
 const cFiles = 40;
-const ratioMax = 1.05;
+const peers = 2;
+const ratioMax = 1.03;
 
 interface Case {
   readonly what: string;
-  readonly build: () => Promise<Sample>;
+  /** `flags` of make differ from round to round. */
+  readonly build: (flags: readonly string[]) => Promise<Sample>;
   readonly samples: Sample[];
 }
 
@@ -40,23 +45,24 @@ interface Sample {
 
 export const oneNode: Bench = {
   name: "one-node",
-  about: "a cold build on one node without peers, against the same build without the mesh",
+  about: "a cold build on one node that knows no result, against the same build without the mesh",
   async run(options) {
     const world = await createWorld();
     try {
-      const daemon = await world.start({ slots: jobs });
+      const alone = await world.start({ slots: jobs });
+      const [amongPeers] = await startMesh(world, peers + 1, { slots: jobs });
       const cxx = await cxxProject(world.folder, "-O2", cxxFiles, options.signal);
       const c = await smallC(world.folder, cFiles);
       const works: readonly Work[] = [
-        { what: cxx.name, project: cxx, prepare: cxx.clean, ratioMax },
-        { what: c.name, project: c, prepare: c.clean, ratioMax },
-        { what: "nothing to do", project: c, prepare: async () => {}, ratioMax: undefined },
+        { what: cxx.name, project: cxx, rebuilds: true, ratioMax },
+        { what: c.name, project: c, rebuilds: true, ratioMax },
+        { what: "nothing to do", project: c, rebuilds: false, ratioMax: undefined },
       ];
       const rows: Row[] = [];
       const checks: Check[] = [];
       const notes: string[] = [];
       for (const work of works) {
-        const cases = casesOf(work.project, world, daemon, options.signal);
+        const cases = casesOf(work, world, { alone, amongPeers }, options.signal);
         await measure(cases, work, options);
         const result = resultOf(work, cases);
         rows.push(...result.rows);
@@ -80,7 +86,8 @@ export const oneNode: Bench = {
 interface Work {
   readonly what: string;
   readonly project: Project;
-  readonly prepare: () => Promise<void>;
+  /** False: everything is up to date. */
+  readonly rebuilds: boolean;
   readonly ratioMax: number | undefined;
 }
 
@@ -123,37 +130,57 @@ function fixedCosts([plain, ...meshed]: readonly Case[]): readonly string[] {
   });
 }
 
+interface Nodes {
+  readonly alone: LiveNode;
+  readonly amongPeers: LiveNode | undefined;
+}
+
 function casesOf(
-  project: Project,
+  { project, rebuilds }: Work,
   world: World,
-  daemon: LiveNode,
+  { alone, amongPeers }: Nodes,
   signal: AbortSignal,
 ): readonly Case[] {
   const cwd = project.dir;
-  const command = [process.execPath, program, "build", "--jobs", String(jobs)];
+  const mesh = (dataDir: string, flags: readonly string[], ...more: readonly string[]) => {
+    const command = [process.execPath, program, "build", "--jobs", `${jobs}`, ...more];
+    return timed([...command, "--", ...flags], { cwd, env: { MESH_DIR: dataDir } }, signal);
+  };
   const embedded = join(world.folder, "embedded");
-  return [
+  const fresh = join(world.folder, "fresh");
+  const running = (
+    what: string,
+    { dataDir, child }: LiveNode,
+    ...more: readonly string[]
+  ): Case => ({
+    what,
+    samples: [],
+    async build(flags) {
+      const before = cpuOfTreeMs(child.pid ?? 0);
+      const { wallMs, cpuMs } = await mesh(dataDir, flags, ...more);
+      return { wallMs, cpuMs: cpuMs + cpuOfTreeMs(child.pid ?? 0) - before };
+    },
+  });
+  const cases: Case[] = [
     {
       what: "plain",
       samples: [],
-      build: () => timed(["make", `-j${jobs}`], { cwd }, signal),
+      build: (flags) => timed(["make", `-j${jobs}`, ...flags], { cwd }, signal),
     },
+    { what: "embedded node", samples: [], build: (flags) => mesh(embedded, flags) },
+    running("running node", alone),
+  ];
+  if (!rebuilds || amongPeers === undefined) return cases;
+  return [
+    ...cases,
+    // The peers are on this machine: what they would take over is not what is measured here.
+    running(`running node, ${peers} peers`, amongPeers, "--no-steal"),
     {
-      what: "embedded node",
+      what: "first build ever",
       samples: [],
-      build: () => timed(command, { cwd, env: { MESH_DIR: embedded } }, signal),
-    },
-    {
-      what: "running node",
-      samples: [],
-      async build() {
-        const before = cpuOfTreeMs(daemon.child.pid ?? 0);
-        const { wallMs, cpuMs } = await timed(
-          command,
-          { cwd, env: { MESH_DIR: daemon.dataDir } },
-          signal,
-        );
-        return { wallMs, cpuMs: cpuMs + cpuOfTreeMs(daemon.child.pid ?? 0) - before };
+      build(flags) {
+        rmSync(fresh, { recursive: true, force: true });
+        return mesh(fresh, flags);
       },
     },
   ];
@@ -162,14 +189,15 @@ function casesOf(
 /** Interleaved, and each round begins with another case. The first round warms up. */
 async function measure(
   cases: readonly Case[],
-  { what: work, prepare }: Work,
+  { what: work, project, rebuilds }: Work,
   { runs = runsDefault, say }: BenchOptions,
 ): Promise<void> {
   for (let round = 0; round <= runs; round += 1) {
     for (let at = 0; at < cases.length; at += 1) {
       const one = cases[(at + round) % cases.length];
-      await prepare();
-      const sample = await one?.build();
+      if (rebuilds) await project.clean();
+      const [, ...flags] = project.compile;
+      const sample = await one?.build([`FLAGS=${flags.join(" ")} -DROUND=${round}`]);
       if (round > 0 && sample !== undefined) one?.samples.push(sample);
     }
     const medians = cases.map(({ what, samples }) => {

@@ -130,18 +130,30 @@ export type Emit = (event: MeshEvent) => void;
 /** A place to say what happens, and to listen. Listeners run at once and must not throw. */
 export interface Events {
   readonly emit: Emit;
-  /** Returns the call that stops listening. */
+  /**
+   * Returns the call that stops listening. The first who listens is told at once what was logged
+   * before: a node finds damage on its disk while it starts, and nobody can listen before it has.
+   */
   listen(listener: (event: MeshEvent) => void): () => void;
 }
 
+/** Beyond it, the first listener is not told. */
+const earlyMax = 100;
+
 export function createEvents(): Events {
   const listeners = new Set<(event: MeshEvent) => void>();
+  /** Undefined once somebody has listened. */
+  let early: MeshEvent[] | undefined = [];
   return {
     emit(event) {
+      if (event.event === "log" && early !== undefined && early.length < earlyMax)
+        early.push(event);
       for (const listener of listeners) listener(event);
     },
     listen(listener) {
       listeners.add(listener);
+      for (const event of early ?? []) listener(event);
+      early = undefined;
       return () => void listeners.delete(listener);
     },
   };

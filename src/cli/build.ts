@@ -4,7 +4,6 @@
  * Whatever goes wrong with the mesh, the tool still runs and its exit code is what the user gets.
  * How tools are recognised and called is in detect.ts and native.ts.
  */
-import { randomUUID } from "node:crypto";
 import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -112,11 +111,13 @@ async function meet(
   try {
     const open = () => openBuild(dataDir, request, onEvent, signal);
     const met = await withNode(dataDir, open, signal);
+    trace?.knowSlots("", met.opened.started.slots);
     // For people only: a node that does not say costs nothing but names.
     ask(dataDir, { call: "status" }, { silenceMs: 2_000 }).then(
       (reply) => {
         const { peers, peerId, name } = parseStatusReply(reply);
         keeper.know(peers);
+        for (const { peerId: peer, slots: theirs } of peers) trace?.knowSlots(peer, theirs);
         keeper.knowSelf({ peerId, name });
       },
       () => {},
@@ -160,7 +161,8 @@ async function runSteps(
   call: Call | undefined,
   interrupts: Interrupts,
 ): Promise<number> {
-  const mark = randomUUID();
+  // No other process has had this number at this time since the machine started.
+  const mark = `${process.pid}-${process.hrtime.bigint()}`;
   let over = false;
   void call?.ended.then((end) => {
     if (over || interrupts.signal.aborted || end.at === "done") return;

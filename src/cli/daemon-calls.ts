@@ -9,7 +9,7 @@ import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import type { CompileDoor } from "../compile/door.ts";
 import type { History } from "../compile/history.ts";
-import { makeMasquerade, type Shim } from "../compile/shim-build.ts";
+import type { Shim } from "../compile/shim-build.ts";
 import type { JobDoor } from "../job/job.ts";
 import type {
   BuildRequest,
@@ -26,6 +26,8 @@ import type { OpenNode } from "../node/open.ts";
 import type { Peer } from "../peer/directory.ts";
 import { encodeInvite } from "../peer/invite.ts";
 import { answerCache, type Cache, cacheChecks, cacheCounters } from "./cache-calls.ts";
+import type { Masquerade } from "./masquerade.ts";
+import { countOf } from "./summary.ts";
 
 const firstInviteMs = 24 * 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
@@ -38,7 +40,7 @@ export interface Daemon {
   readonly door: CompileDoor;
   readonly jobs: JobDoor;
   readonly shim: Shim;
-  readonly path: string;
+  readonly masquerade: Masquerade;
   readonly leave: () => void;
 }
 
@@ -76,13 +78,13 @@ export async function answer(
 
 /** One build session: opens the build, passes on what happens, ends with the summary. */
 async function build(
-  { node, door, shim, path }: Daemon,
+  { node, door, shim, masquerade }: Daemon,
   request: BuildRequest,
   session: Session,
 ): Promise<object> {
   const id = `b${Buffer.from(node.host.random.bytes(6)).toString("hex")}`;
   const { steal, cacheRead, cacheWrite, compare } = request;
-  const shimDir = await makeMasquerade(node.host, shim, path);
+  const shimDir = await masquerade();
   const opened = door.openBuild(id, { steal, cacheRead, cacheWrite, compare });
   const peers = node.directory.peers();
   session.send({
@@ -282,7 +284,7 @@ function checksOf(daemon: Daemon): readonly Check[] {
       name: "node",
       ok: true,
       level: "ok",
-      message: `running as ${node.own.name} with ${peers} peers`,
+      message: `running as ${node.own.name} with ${countOf(peers, "peer")}`,
     },
     node.sandbox.tier === ""
       ? { name: "sandbox", ok: false, level: "warn", message: node.sandbox.why }

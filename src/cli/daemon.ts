@@ -14,6 +14,7 @@ import { parseControlRequest, type Ready } from "../node/control-api.ts";
 import { type OpenNode, type OpenOptions, openNode } from "../node/open.ts";
 import { openCompileDoor } from "./compile-door.ts";
 import { answer, joinedBefore, readyOf } from "./daemon-calls.ts";
+import { createMasquerade } from "./masquerade.ts";
 
 export interface RunningNode {
   readonly node: OpenNode;
@@ -73,8 +74,8 @@ export async function startDaemon(
       door,
       jobs,
       shim,
+      masquerade: createMasquerade(host, shim, options.path),
       leave: () => void stop(),
-      path: options.path,
     };
     node.serve(async (value, session) => {
       const request = parseControlRequest(value);

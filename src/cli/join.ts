@@ -70,8 +70,11 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
   }
   if (json) {
     say(node.ready);
-    for (const event of node.met()) say(event);
-    node.events.listen(say);
+    // Whoever started an embedded node reads no events here: they come with its build.
+    if (!options.embedded) {
+      for (const event of node.met()) say(event);
+      node.events.listen(say);
+    }
   } else {
     terminal.out(readyText(node, options.dataDir, painter(terminal.outColor)));
     flushEvents = printEvents(node, terminal);

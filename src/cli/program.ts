@@ -5,6 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
+import { isatty } from "node:tty";
 import { Command, CommanderError, Option } from "commander";
 import { MeshError } from "../base/errors.ts";
 import {
@@ -217,7 +218,8 @@ function addBuilds(program: Command, place: Place): void {
     terminal: place.terminal,
     env: place.env,
     cwd: process.cwd(),
-    terminalSignals: process.stdin.isTTY === true,
+    // Not process.stdin, which loads and opens what nobody is going to read from.
+    terminalSignals: isatty(0),
   });
   withFlags(program.command("build"))
     .argument("[dir]", "the project's folder", ".")

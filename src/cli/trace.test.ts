@@ -138,3 +138,24 @@ test("what a Ctrl-C cuts short is drawn up to there", () => {
     dur: 20_000,
   });
 });
+
+test("a node gets no more rows than it has slots, however late the news of an end comes", () => {
+  const trace = createTrace(0);
+  trace.knowSlots("", 1);
+  for (const id of ["1", "2", "3"]) trace.see(queued(id), 1);
+  trace.see(started("1", undefined), 10);
+  trace.see(started("2", undefined), 100);
+  trace.see(started("3", undefined), 200);
+  trace.see(done("1", "here", [9, 0, 140, 0]), 150);
+  trace.see(done("2", "here", [99, 0, 160, 0]), 260);
+  trace.see(done("3", "here", [199, 0, 70, 0]), 270);
+  const slots = read(trace).filter(({ ph, name }) => ph === "X" && /^\d\.cc$/.test(name));
+  expect(slots.map(({ name, tid }) => [name, tid])).toEqual([
+    ["1.cc", 1],
+    ["2.cc", 1],
+    ["3.cc", 1],
+  ]);
+  const [first, second, third] = slots.map(({ ts, dur }) => [ts, ts + dur] as const);
+  expect(second?.[0]).toBe(first?.[1]);
+  expect(third?.[0]).toBe(second?.[1]);
+});

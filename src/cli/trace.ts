@@ -10,6 +10,8 @@ import type { ControlEvent } from "../node/control-api.ts";
 
 export interface Trace {
   see(event: ControlEvent, nowMs: number): void;
+  /** A node never gets more rows for what it runs than it has slots. Own node: "". */
+  knowSlots(node: string, slots: number): void;
   /** The file's text. `nameOf` knows peers; `ownName` is this machine's node. */
   text(nameOf: (peer: string) => string, ownName: string, nowMs: number): string;
 }
@@ -44,6 +46,7 @@ interface OpenTask {
 
 export function createTrace(startMs: number): Trace {
   const open = new Map<string, OpenTask>();
+  const slotsOf = new Map<string, number>();
   const spans: Span[] = [];
   const instants: (Pick<Span, "name" | "args"> & { readonly atMs: number })[] = [];
   let tasks = 0;
@@ -99,6 +102,9 @@ export function createTrace(startMs: number): Trace {
       case "task-done":
         if (open.has(event.task)) done(event, nowMs);
         return;
+      case "peer-joined":
+        slotsOf.set(event.peer, event.slots);
+        return;
       case "task-cancelled": {
         const task = open.get(event.task);
         open.delete(event.task);
@@ -110,13 +116,14 @@ export function createTrace(startMs: number): Trace {
 
   return {
     see,
+    knowSlots: (node, slots) => void slotsOf.set(node, slots),
     text(nameOf, ownName, nowMs) {
       const whole = [...spans, ...[...open].flatMap(([id, task]) => cutShort(id, task, nowMs))];
       const marks = instants.map(({ name, atMs, args }) => ({
         ...{ name, ph: "i", s: "p", pid: 1, tid: 1, ts: microseconds(atMs - startMs), args },
       }));
       const names = (node: string) => (node === "" ? ownName : nameOf(node));
-      const traceEvents = [...drawn(whole, startMs, names), ...marks];
+      const traceEvents = [...drawn(whole, startMs, names, slotsOf), ...marks];
       const otherData = { tasks, ...(left > 0 && { leftOut: left }) };
       // A line for each event: such files are looked at with grep, too.
       const body = traceEvents.map((event) => JSON.stringify(event)).join(",\n");
@@ -178,6 +185,7 @@ function drawn(
   spans: readonly Span[],
   originMs: number,
   nameOf: (node: string) => string,
+  slotsOf: ReadonlyMap<string, number>,
 ): readonly object[] {
   const pids = new Map<string, number>([["", 1]]);
   const rows = new Map<string, number[]>();
@@ -199,10 +207,10 @@ function drawn(
     const key = `${pid} ${group}`;
     const ends = rows.get(key) ?? [];
     rows.set(key, ends);
-    const free = ends.findIndex((endMs) => endMs <= span.startMs + slackMs);
-    const row = free < 0 ? ends.length : free;
+    const room = group === "slot" ? slotsOf.get(node) : undefined;
+    const row = rowFor(span, ends, room ?? Number.POSITIVE_INFINITY);
     const tid = groups.indexOf(group) * 10_000 + row + 1;
-    if (free < 0) {
+    if (row === ends.length) {
       meta("thread_name", pid, tid, { name: `${group} ${row + 1}` });
       meta("thread_sort_index", pid, tid, { sort_index: tid });
     }
@@ -213,6 +221,13 @@ function drawn(
     events.push({ name, cat: group, ph: "X", pid, tid, ts, dur, args });
   }
   return events;
+}
+
+/** The row that is free, a new one, or the one that is free first: news may be late by any time. */
+function rowFor({ startMs }: Span, ends: readonly number[], rowsMax: number): number {
+  const free = ends.findIndex((endMs) => endMs <= startMs + slackMs);
+  if (free >= 0) return free;
+  return ends.length < rowsMax ? ends.length : ends.indexOf(Math.min(...ends));
 }
 
 function microseconds(ms: number): number {

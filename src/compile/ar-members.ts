@@ -1,5 +1,4 @@
 /** Reads the table of contents of archives: names, places and sizes of members, in order. */
-import { textOf } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { ReadAt } from "./link-elf.ts";
 
@@ -26,14 +25,14 @@ export async function readArchive(
   readAt: ReadAt,
   totalBytes: number,
 ): Promise<Archive | undefined> {
-  const magic = textOf(await readAt(0, magicBytes));
+  const magic = latin(await readAt(0, magicBytes));
   if (magic !== "!<arch>\n" && magic !== "!<thin>\n") return undefined;
   const thin = magic === "!<thin>\n";
   const members: Member[] = [];
   let names = "";
   let offset = magicBytes;
   while (offset < totalBytes) {
-    const header = textOf(await readAt(offset, headerBytes));
+    const header = latin(await readAt(offset, headerBytes));
     const [, raw = "", size = ""] = /^(.{16}).{32}([0-9]+) *`\n$/s.exec(header) ?? [];
     const sizeBytes = Number.parseInt(size, 10);
     if (raw === "") throw new MeshError("malformed", "an archive is broken");
@@ -43,9 +42,9 @@ export async function readArchive(
     const special = name === "/" || name === "//" || name === "/SYM64/";
     if (name === "//") {
       if (sizeBytes > namesMaxBytes) throw new MeshError("limit", "too many archive members");
-      names = textOf(await readAt(offset, sizeBytes));
+      names = latin(await readAt(offset, sizeBytes));
     }
-    if (!special) members.push({ name: nameOf(name, names), offset, sizeBytes });
+    if (!special) members.push({ name: utf8In(nameOf(name, names)), offset, sizeBytes });
     if (special || !thin) offset += sizeBytes + (sizeBytes % 2);
   }
   return { thin, members };
@@ -59,4 +58,13 @@ function nameOf(name: string, names: string): string {
   const end = names.indexOf("\n", start);
   if (end < 0) throw new MeshError("malformed", "an archive's long names are cut off");
   return names.slice(start, names[end - 1] === "/" ? end - 1 : end);
+}
+
+/** One character per byte: places in an archive are counted in bytes. */
+function latin(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+function utf8In(name: string): string {
+  return Buffer.from(name, "latin1").toString("utf8");
 }

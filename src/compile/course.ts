@@ -158,7 +158,7 @@ export function createCourse(deps: CourseDeps): Course {
       if (!options.compare) return end;
       return { ...end, compared: await compareHere(work, end.task, hit.outcome, signal) };
     }
-    const state: Running = { kept: Promise.resolve(undefined), answer: undefined };
+    const state = await startState(work, signal);
     if (work.whole === true) return runWhole(work, state, lookupMs, signal);
     const task = taskOf(work, state);
     const outcome = await owner.submit(task, signal);
@@ -176,6 +176,17 @@ export function createCourse(deps: CourseDeps): Course {
         ? await compareHere(work, id, state.answer, signal)
         : undefined;
     return { task: id, source, peer, exitCode, reason, compared };
+  }
+
+  async function startState(work: Work, signal: AbortSignal): Promise<Running> {
+    const { plan, options, arrivedWallMs } = work;
+    const kept = (why: string | undefined) => Promise.resolve(why);
+    const answer = undefined;
+    if (plan.at === "here" || !options.cacheWrite)
+      return { sinceMs: undefined, kept: kept(undefined), answer };
+    if (plan.sandboxed) return { sinceMs: undefined, kept: kept("not-traceable"), answer };
+    const sinceMs = await keep.settle(plan, arrivedWallMs, signal);
+    return { sinceMs, kept: kept(sinceMs === undefined ? "input-changed" : undefined), answer };
   }
 
   function taskOf(work: Work, state: Running): Task {
@@ -223,22 +234,19 @@ export function createCourse(deps: CourseDeps): Course {
   }
 
   async function runInPlace(work: Work, state: Running, during: AbortSignal): Promise<number> {
-    const { plan, options } = work;
-    const capture = plan.at === "anywhere" && options.cacheWrite && !plan.sandboxed;
+    const { plan } = work;
+    const { sinceMs } = state;
     const startMs = clock.nowMs();
-    const extraArgs = capture ? (plan.hereArgs ?? []) : [];
-    const ran = await work.runHere(extraArgs, capture, during).catch(async (error: unknown) => {
-      if (capture) await plan.checkHere?.().catch(() => {});
+    if (plan.at === "here" || sinceMs === undefined)
+      return (await work.runHere([], false, during)).exitCode;
+    const extraArgs = plan.hereArgs ?? [];
+    const ran = await work.runHere(extraArgs, true, during).catch(async (error: unknown) => {
+      await plan.checkHere?.().catch(() => {});
       throw error;
     });
-    if (!capture) {
-      work.release();
-      if (plan.at === "anywhere" && plan.sandboxed) state.kept = Promise.resolve("not-traceable");
-      return ran.exitCode;
-    }
     const runMs = clock.nowMs() - startMs;
     // The slot is free from here on; the shim waits until its outputs have been copied.
-    state.kept = keep.inPlace(plan, { ran, runMs, sinceMs: work.arrivedWallMs }, work.release);
+    state.kept = keep.inPlace(plan, { ran, runMs, sinceMs }, work.release);
     return ran.exitCode;
   }
 
@@ -289,7 +297,7 @@ export function createCourse(deps: CourseDeps): Course {
     signal: AbortSignal,
   ): Promise<Comparison> {
     const { plan, build } = work;
-    const none = { kept: Promise.resolve(undefined), answer: undefined };
+    const none = { sinceMs: undefined, kept: Promise.resolve(undefined), answer: undefined };
     let ran: RunInPlace = { exitCode: -1, output: undefined };
     const again: Task = {
       ...taskOf(work, none),
@@ -321,6 +329,8 @@ function whyNotKept({ plan, options }: Work): string | undefined {
 type Recorded = Parameters<History["add"]>[0];
 
 interface Running {
+  /** Every input was as planned then; undefined when that cannot be said. */
+  readonly sinceMs: number | undefined;
   /** Why the result of a run here is not kept; undefined: it is. */
   kept: Promise<string | undefined>;
   /** A peer's outcome, once it is in place. */

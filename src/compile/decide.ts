@@ -12,7 +12,7 @@ import { type Digest, digestOf } from "../base/digest.ts";
 import { isMeshError, messageOf } from "../base/errors.ts";
 import type { Emit } from "../base/events.ts";
 import { factsHold } from "../exec/facts.ts";
-import type { FileView } from "../exec/file-view.ts";
+import type { FileView, Look } from "../exec/file-view.ts";
 import type { Disk } from "../host/host.ts";
 import {
   type CompilerFamily,
@@ -52,6 +52,7 @@ export function createDecide(deps: DecideDeps): Decide {
   // A disk that fails does so for every file, and the user's terminal is no place to count them.
   const warned = createRecentMap<string, true>(256);
   const known = createRecentMap<Digest, Planned & { readonly at: "anywhere" }>(plansMax);
+  const lookTogether = createSharedLook(view);
 
   function warnOnce({ build, compiler, args }: ShimInvocation, reason: string, why: unknown): void {
     const key = `${build}\0${reason}`;
@@ -87,7 +88,8 @@ export function createDecide(deps: DecideDeps): Decide {
     const isRepeatable = family === "gcc" && !args.some((arg) => arg.startsWith("@"));
     const key = isRepeatable ? keyOf(invocation) : undefined;
     const before = key && known.get(key);
-    if (before && factsHold(before.facts, view.look())) return before;
+    // With nothing to wait for in between: this look is also that of others.
+    if (before && factsHold(before.facts, await lookTogether())) return before;
     const made = await planner(invocation, signal);
     if (made.at === "here") return made;
     const planned = identify(made, coloursThere(invocation));
@@ -121,6 +123,24 @@ export function createDecide(deps: DecideDeps): Decide {
       warnOnce(invocation, reason, error);
       return here(reason);
     }
+  };
+}
+
+/**
+ * One look for all who ask until every request that lies in the sockets now has been read. It begins
+ * after the last of them came, so each sees what was there when it was called, or later; and a
+ * header that many of them include is looked at once.
+ */
+function createSharedLook(view: FileView): () => Promise<Look> {
+  let coming: Promise<Look> | undefined;
+  return () => {
+    coming ??= new Promise((resolve) => {
+      setImmediate(() => {
+        coming = undefined;
+        resolve(view.look());
+      });
+    });
+    return coming;
   };
 }
 

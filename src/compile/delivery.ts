@@ -66,7 +66,8 @@ export function createDelivery(
   let shown: Uint8Array = new Uint8Array(0);
   let stream: EarlyStream | undefined;
   let early: Promise<void> = Promise.resolve();
-  let stopEarly = new AbortController();
+  /** Set once something has come early. */
+  let stopEarly: AbortController | undefined;
   let earlyIsOff = false;
   let pending = { count: 0, bytes: 0 };
   let exiting: Promise<void> = Promise.resolve();
@@ -144,6 +145,7 @@ export function createDelivery(
         earlyIsOff = true;
       if (earlyIsOff) return;
       pending = { count: pending.count + 1, bytes: pending.bytes + weight };
+      stopEarly ??= new AbortController();
       const during = AbortSignal.any([signal, stopEarly.signal]);
       early = early.then(async () => {
         if (!earlyIsOff && !during.aborted) await showEarly(progress, peer, during);
@@ -156,9 +158,11 @@ export function createDelivery(
         });
     },
     async commit(outcome, providers, checked, during) {
-      stopEarly.abort(new MeshError("cancelled", "the whole answer is here"));
-      await early;
-      stopEarly = new AbortController();
+      if (stopEarly !== undefined) {
+        stopEarly.abort(new MeshError("cancelled", "the whole answer is here"));
+        await early;
+        stopEarly = undefined;
+      }
       if (outcome.exitCode !== 0) {
         throw new MeshError("refused", `it ended with exit code ${outcome.exitCode}`);
       }

@@ -94,21 +94,32 @@ describe.each(compilers)("with %s,", (cc) => {
   test("a response file changes, and the one it names", async () => {
     on.write("a.c", "int x = X;\n");
     on.write("a.rsp", "-DX=1 @b.rsp");
-    on.write("b.rsp", '-c "a.c"');
+    on.write("b.rsp", '"a.c"');
     await on.settle();
-    const line = "$CC @a.rsp -o a.o";
+    const line = "$CC -c @a.rsp -o a.o";
     const first = await on.miss(line, { cc });
     await on.hit(line, { cc });
     on.write("a.rsp", "-DX=2 @b.rsp");
     await on.settle();
     const second = await on.miss(line, { cc });
     expect(second.files["a.o"]).not.toBe(first.files["a.o"]);
-    on.write("b.rsp", "-c a.c -DX=2 -UX -DX=3");
+    on.write("b.rsp", "a.c -DX=2 -UX -DX=3");
     await on.settle();
     await on.miss(line, { cc });
     on.write("a.rsp", "-DX=1 @b.rsp");
-    on.write("b.rsp", '-c "a.c"');
+    on.write("b.rsp", '"a.c"');
     await on.hit(line, { cc });
+  });
+
+  test("everything is in a response file", async () => {
+    on.write("a.c", "int x = X;\n");
+    on.write("a.rsp", "-c a.c -DX=1 -o a.o");
+    await on.settle();
+    await on.miss("$CC @a.rsp", { cc });
+    on.write("a.rsp", "-c a.c -DX=2 -o a.o");
+    await on.settle();
+    await on.miss("$CC @a.rsp", { cc });
+    await on.hit("$CC @a.rsp", { cc });
   });
 
   test("names hold spaces, quotes, newlines and dollars", async () => {

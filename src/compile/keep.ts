@@ -6,7 +6,7 @@ import { type ActionOutcome, blobsOf, type OutputBlob } from "../action/action.t
 import type { Results } from "../action/results.ts";
 import { isMeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
-import { factsUndisturbed } from "../exec/facts.ts";
+import { factsHold, factsUndisturbed } from "../exec/facts.ts";
 import type { FileView } from "../exec/file-view.ts";
 import type { Clock, Disk, FileStat } from "../host/host.ts";
 import type { Planned, RunInPlace } from "./course.ts";
@@ -22,6 +22,12 @@ export interface KeepDeps {
 type SharedPlan = Extract<Planned, { at: "anywhere" }>;
 
 export interface Keep {
+  /**
+   * Before a run in place. An input written just now could be written once more under the same
+   * time stamp, and nobody would see it: waits until that cannot be, at most 10 ms. Resolves to
+   * the wall clock at which every input was as planned; undefined when one is not.
+   */
+  settle(plan: SharedPlan, plannedMs: number, signal: AbortSignal): Promise<number | undefined>;
   /**
    * After a run in place. Calls `copied` once nothing needs the outputs where they are any more.
    * Resolves to why nothing is kept, or undefined. Never rejects because of the result.
@@ -44,7 +50,24 @@ export interface KeptRun {
 const stampStepMs = 10;
 
 export function createKeep(deps: KeepDeps): Keep {
-  const { store, disk, view, results } = deps;
+  const { store, disk, view, results, clock } = deps;
+
+  async function settle(
+    { facts }: SharedPlan,
+    plannedMs: number,
+    signal: AbortSignal,
+  ): Promise<number | undefined> {
+    let youngestMs = 0;
+    for (const node of facts.files)
+      youngestMs = Math.max(youngestMs, view.lastTouchedMs(node) ?? 0);
+    if (youngestMs < plannedMs - stampStepMs) return plannedMs;
+    const nowMs = clock.wallMs();
+    // From the future: no clock will tell.
+    if (youngestMs > nowMs) return undefined;
+    await clock.sleep(Math.max(0, youngestMs + stampStepMs + 1 - nowMs), signal);
+    const seenMs = clock.wallMs();
+    return factsHold(facts, view.look()) ? seenMs : undefined;
+  }
 
   async function copyOutputs(
     plan: SharedPlan,
@@ -84,13 +107,24 @@ export function createKeep(deps: KeepDeps): Keep {
     const unexpected = await plan.checkHere?.().then(() => undefined, whyNot);
     if (typeof outputs === "string") return outputs;
     if (unexpected !== undefined || ran.output === undefined) return unexpected;
-    if (!factsUndisturbed(plan.facts, view.look(), sinceMs - stampStepMs)) return "input-changed";
+    const beforeMs = sinceMs - stampStepMs;
+    if (!factsUndisturbed(plan.facts, view.look(), beforeMs)) return "input-changed";
+    if (!linksUndisturbed(plan, beforeMs)) return "input-changed";
     await check(plan, outputs);
     const [stdout, stderr] = await Promise.all([
       store.put(ran.output.stdout),
       store.put(ran.output.stderr),
     ]);
     return outcome(plan, { exitCode: 0, outputs, stdout, stderr }, runMs);
+  }
+
+  /** One that was made anew may have led elsewhere in between. */
+  function linksUndisturbed({ spec }: SharedPlan, sinceMs: number): boolean {
+    const sinceNs = BigInt(Math.floor(sinceMs * 1000)) * 1000n;
+    return spec.inputs.every(({ kind, path }) => {
+      const stat = kind === "symlink" ? disk.statNow(path) : undefined;
+      return kind !== "symlink" || (stat !== undefined && stat.ctimeNs < sinceNs);
+    });
   }
 
   async function check(plan: SharedPlan, outputs: readonly OutputBlob[]): Promise<void> {
@@ -123,6 +157,7 @@ export function createKeep(deps: KeepDeps): Keep {
   }
 
   return {
+    settle,
     inPlace: (plan, run, copied) => inPlace(plan, run, copied).catch(whyNot),
     outcome: (plan, result, runMs) => outcome(plan, result, runMs).catch(whyNot),
     portable: (plan, result, runMs) =>

@@ -71,7 +71,7 @@ export function createKnown(deps: KnownDeps): Known {
     return { ...known, outcome: await portable.fromPortable(known.outcome), source };
   }
 
-  /** Puts a known result in place. False: it is of no use, and forgotten. */
+  /** Puts a known result in place. False: it is of no use, and forgotten if that is its fault. */
   async function useKnown(work: Work, hit: Hit, signal: AbortSignal): Promise<boolean> {
     const { plan, delivery } = work;
     if (plan.at === "here" || delivery === undefined) return false;
@@ -84,9 +84,13 @@ export function createKnown(deps: KnownDeps): Known {
     } catch (error) {
       signal.throwIfAborted();
       if (!isMeshError(error)) throw error;
-      const why = `${error.code}: ${error.message}`;
-      results.refuse(plan.action.digest, error.code);
-      if (plan.portableAction) results.refuse(plan.portableAction.digest, error.code);
+      const { code } = error;
+      const why = `${code}: ${error.message}`;
+      // A folder that cannot be written to says nothing about the result.
+      if (code !== "io" && code !== "no-space") {
+        results.refuse(plan.action.digest, code);
+        if (plan.portableAction) results.refuse(plan.portableAction.digest, code);
+      }
       const message = `${plan.label}: a known result of ${hit.signer} is of no use: ${why}`;
       emit({ event: "log", level: "warn", message });
       return false;

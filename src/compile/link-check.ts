@@ -16,9 +16,13 @@ export interface LinkLists {
 
 /** Lists that were handed out and not taken away by a check: links that failed or never ran. */
 const pendingMax = 64;
-const name = /^link-\d+\.d$/;
 
-export function createLinkLists(disk: Pick<Disk, "list" | "remove">, folder: string): LinkLists {
+/** @param prefix of the files' names: nobody else in this folder may use it. */
+export function createLinkLists(
+  disk: Pick<Disk, "list" | "remove">,
+  folder: string,
+  prefix: string,
+): LinkLists {
   const pending = new Set<string>();
   let last = 0;
 
@@ -37,14 +41,15 @@ export function createLinkLists(disk: Pick<Disk, "list" | "remove">, folder: str
     const entries = await disk.list(folder).catch(() => undefined);
     for (const entry of entries ?? []) {
       const path = `${folder}/${entry.name}`;
-      if (name.test(entry.name) && !pending.has(path)) await remove(path);
+      const own = entry.name.startsWith(`${prefix}-`) && /-\d+\.d$/.test(entry.name);
+      if (own && !pending.has(path)) await remove(path);
     }
   }
 
   return {
     next() {
       if (last === 0) void sweep(); // never rejects
-      const path = `${folder}/link-${++last}.d`;
+      const path = `${folder}/${prefix}-${++last}.d`;
       pending.add(path);
       const [oldest] = pending;
       // A link that still runs then has no list at its end, and is not kept.

@@ -50,7 +50,9 @@ export async function readElf(readAt: ReadAt): Promise<Elf | undefined> {
 
 function word({ wide, little }: Header, view: DataView, offset: number): number {
   if (offset + (wide ? 8 : 4) > view.byteLength) throw broken("a table of it is cut off");
-  return wide ? Number(view.getBigUint64(offset, little)) : view.getUint32(offset, little);
+  const value = wide ? Number(view.getBigUint64(offset, little)) : view.getUint32(offset, little);
+  if (!Number.isSafeInteger(value)) throw broken("a place in it is nowhere");
+  return value;
 }
 
 async function hasLto(header: Header, readAt: ReadAt): Promise<boolean> {
@@ -83,10 +85,14 @@ async function dynamicOf(
   const entryBytes = view.getUint16(wide ? 54 : 42, little);
   const entries = view.getUint16(wide ? 56 : 44, little);
   if (entries > 0 && entryBytes < (wide ? 56 : 32)) throw broken("its segments are strange");
-  const table = viewOf(await readAt(word(header, view, wide ? 32 : 28), entries * entryBytes));
+  const tableBytes = entries * entryBytes;
+  if (tableBytes > tableMaxBytes) throw broken("its segments are strange");
+  const table = viewOf(await readAt(word(header, view, wide ? 32 : 28), tableBytes));
   const loads: { offset: number; address: number; sizeBytes: number }[] = [];
   let dynamic: { offset: number; sizeBytes: number } | undefined;
-  for (let at = 0; at + entryBytes <= table.byteLength; at += entryBytes) {
+  for (let each = 0; each < entries; each++) {
+    const at = each * entryBytes;
+    if (at + entryBytes > table.byteLength) throw broken("its segments are cut off");
     const type = table.getUint32(at, little);
     const offset = word(header, table, at + (wide ? 8 : 4));
     const address = word(header, table, at + (wide ? 16 : 8));

@@ -272,7 +272,10 @@ async function askDriver(
   const plugin = before[before.indexOf("-plugin") + 1];
   const plugins = before.includes("-plugin") && plugin !== undefined ? [plugin] : [];
   const programs = [driver, ...parts.programs, ...plugins];
-  const tool = await gather(deps, look, programs, parts.files, trail, query.libraryPath, signal);
+  // What the plugin would run is only looked for, but lld is told another thing when it is gone.
+  const options = before.flatMap((word) => /^-plugin-opt=(\/.*)$/.exec(word)?.[1] ?? []);
+  const files = [...parts.files, ...options];
+  const tool = await gather(deps, look, programs, files, trail, query.libraryPath, signal);
   return { ...tool, linker: parts.linker, before, after };
 }
 

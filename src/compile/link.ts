@@ -34,7 +34,7 @@ export interface LinkPlannerOptions {
   /** What the result is for, e.g. "linux/x86_64". */
   readonly platform: string;
   readonly timeoutMs: number;
-  /** An existing folder, absolute, for the lists that linkers write. */
+  /** An existing folder, absolute, for the lists that linkers write: one node's alone. */
   readonly scratch: string;
 }
 
@@ -94,7 +94,7 @@ export function createLinkPlanner(deps: LinkPlannerDeps, options: LinkPlannerOpt
     return { words, folders: parsed.folders, output, linker, driver };
   }
 
-  return createPlanner(deps, options, ["-Xlinker"], read);
+  return createPlanner(deps, options, "link", ["-Xlinker"], read);
 }
 
 /** For ld, ld.bfd, ld.gold and ld.lld called directly. */
@@ -113,19 +113,20 @@ export function createLdPlanner(deps: LinkPlannerDeps, options: LinkPlannerOptio
     return { words, folders: [], output, linker, driver: undefined };
   }
 
-  return createPlanner(deps, options, [], read);
+  return createPlanner(deps, options, "ld", [], read);
 }
 
 function createPlanner(
   deps: LinkPlannerDeps,
   options: LinkPlannerOptions,
+  prefix: string,
   wrapping: readonly string[],
   read: Read,
 ): Planner {
   const { disk, view } = deps;
   const files = createLinkFiles(disk, view);
   const loader = createLoaderFolders(disk);
-  const lists = createLinkLists(disk, options.scratch);
+  const lists = createLinkLists(disk, options.scratch, prefix);
 
   /** Where the linker's list of files will be, and how to look at it. */
   function checks(

@@ -4,7 +4,7 @@
  */
 import { dirname, join } from "node:path";
 import type { OutputBlob } from "../action/action.ts";
-import { emptyDigest } from "../base/digest.ts";
+import { type Digest, emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import { temporaryPrefix } from "../host/disk.ts";
@@ -53,29 +53,28 @@ export async function placeOutputs(
   umask: number,
   signal: AbortSignal,
 ): Promise<void> {
-  if (outputs.length === 0) return;
+  const [only, ...others] = outputs;
+  if (only === undefined) return;
+  if (others.length === 0) {
+    // Both ways of writing are atomic: one file alone needs no other name first.
+    signal.throwIfAborted();
+    refuseUnlessPlaceable(disk, outputs);
+    return put({ disk, store }, only.digest, only.path, modeOf(only, umask));
+  }
   const tag = Buffer.from(random.bytes(6)).toString("hex");
-  const placings = outputs.map(({ path, digest, executable }, index) => ({
-    path,
-    digest,
-    mode: (executable ? 0o777 : 0o666) & ~umask,
-    temporary: join(dirname(path), `${temporaryPrefix}${tag}-${index}`),
+  const placings = outputs.map((output, index) => ({
+    path: output.path,
+    digest: output.digest,
+    mode: modeOf(output, umask),
+    temporary: join(dirname(output.path), `${temporaryPrefix}${tag}-${index}`),
   }));
   try {
     const copies = await Promise.allSettled(
-      placings.map(({ digest, temporary, mode }) =>
-        digest === emptyDigest
-          ? disk.writeAtomic(temporary, new Uint8Array(0), { mode, sync: false })
-          : store.copyTo(digest, temporary, mode),
-      ),
+      placings.map(({ digest, temporary, mode }) => put({ disk, store }, digest, temporary, mode)),
     );
     for (const copy of copies) if (copy.status === "rejected") throw copy.reason;
     signal.throwIfAborted();
-    const trouble = whyNotPlaceable(
-      disk,
-      outputs.map(({ path }) => path),
-    );
-    if (trouble !== undefined) throw new MeshError("refused", `cannot place outputs: ${trouble}`);
+    refuseUnlessPlaceable(disk, outputs);
     // No way back from here, so nothing that is likely to stop half-way either.
     for (const { temporary, path } of placings) await disk.rename(temporary, path);
   } catch (error) {
@@ -83,4 +82,30 @@ export async function placeOutputs(
     await Promise.allSettled(placings.map(({ temporary }) => disk.remove(temporary)));
     throw error;
   }
+}
+
+function modeOf({ executable }: OutputBlob, umask: number): number {
+  return (executable ? 0o777 : 0o666) & ~umask;
+}
+
+function refuseUnlessPlaceable(
+  disk: Pick<Disk, "statNow" | "statFollowNow">,
+  outputs: readonly OutputBlob[],
+): void {
+  const trouble = whyNotPlaceable(
+    disk,
+    outputs.map(({ path }) => path),
+  );
+  if (trouble !== undefined) throw new MeshError("refused", `cannot place outputs: ${trouble}`);
+}
+
+function put(
+  { disk, store }: Pick<PlaceDeps, "disk" | "store">,
+  digest: Digest,
+  to: string,
+  mode: number,
+): Promise<void> {
+  return digest === emptyDigest
+    ? disk.writeAtomic(to, new Uint8Array(0), { mode, sync: false })
+    : store.copyTo(digest, to, mode);
 }

@@ -2,7 +2,7 @@
  * For tests: real Cargo builds whose compiler calls are written down, and a planner whose actions
  * run in a real sandbox, as a peer would run them.
  */
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -168,6 +168,16 @@ export function writeFiles(folder: string, files: Readonly<Record<string, string
     fs.mkdirSync(dirname(path), { recursive: true });
     fs.writeFileSync(path, text);
   }
+}
+
+/**
+ * A toolchain of its own: symlinks, but for the files by which rustc finds its other parts. Hard
+ * links would touch the real ones, which other tests rely on at the same time.
+ */
+export function copyToolchain(sysroot: string, to: string): void {
+  const copy = `mkdir -p "$1/bin" && cp -rs "$0/lib" "$1" && cp "$0/bin/rustc" "$1/bin" &&
+    ln -s "$0/bin/cargo" "$1/bin/cargo" && cp --remove-destination "$0"/lib/librustc_driver*.so "$1/lib"`;
+  execFileSync("sh", ["-c", copy, sysroot, to]);
 }
 
 /** A folder for one test file, by its canonical path. */

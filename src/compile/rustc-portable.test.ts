@@ -45,7 +45,10 @@ describe.skipIf(why !== undefined)("two checkouts of one workspace", { timeout: 
     );
     if (first === undefined || second === undefined) throw new Error("not recorded");
     const plain = same(first, second);
-    for (const call of first.filter(isUnit)) await course.make(call);
+    for (const call of first.filter(isUnit)) {
+      const fate = await course.make(call);
+      expect([nameOf(call), fate]).toEqual([nameOf(call), "kept"]);
+    }
     const hits: string[] = [];
     const others: string[] = [];
     for (const call of second.filter(isUnit)) {

@@ -9,7 +9,13 @@ import { createDisk } from "../host/disk.ts";
 import type { RunSpec } from "../host/host.ts";
 import { createProcesses } from "../host/processes.ts";
 import { createInputFiles } from "./inputs.ts";
-import { makeFolder, missingTools, never, writeFiles } from "./rust-world.contract.ts";
+import {
+  copyToolchain,
+  makeFolder,
+  missingTools,
+  never,
+  writeFiles,
+} from "./rust-world.contract.ts";
 import { createRustToolchains, type RustToolchains } from "./rustc-toolchain.ts";
 
 if (missingTools.length > 0) console.log(`skipped: Rust toolchains: no ${missingTools.join(", ")}`);
@@ -44,14 +50,6 @@ describe.skipIf(missingTools.length > 0)("a toolchain", { timeout: 120_000 }, ()
     rmSync(folder, { recursive: true, force: true });
   });
 
-  /** Links of the real one, with the files that tests change as files of their own. */
-  function copyToolchain(name: string): string {
-    const to = join(folder, name);
-    const copy =
-      'mkdir "$1" && cp -rl "$0/bin" "$0/lib" "$1" 2>/dev/null || cp -r "$0/bin" "$0/lib" "$1"';
-    execFileSync("sh", ["-c", copy, sysroot, to]);
-    return to;
-  }
   const env = { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "" };
   const find = (compiler: string, more: Record<string, string> = {}) =>
     toolchains.find(compiler, folder, { ...env, ...more }, undefined, never);
@@ -94,7 +92,8 @@ describe.skipIf(missingTools.length > 0)("a toolchain", { timeout: 120_000 }, ()
   });
 
   test("is read anew when one of its files changes, or its sources are installed", async () => {
-    const own = copyToolchain("own");
+    const own = join(folder, "own");
+    copyToolchain(sysroot, own);
     const rustc = join(own, "bin/rustc");
     const first = await find(rustc);
     const library = "lib/rustlib/src/rust/library/std/src/lib.rs";

@@ -6,6 +6,7 @@ import { whyNoTier } from "../exec/sandbox-world.contract.ts";
 import { oddEnv, oddRoot, writeOddities } from "./rust-oddities.contract.ts";
 import {
   type Call,
+  copyToolchain,
   createPeer,
   makeFolder,
   missingTools,
@@ -144,9 +145,7 @@ describe.skipIf(why !== undefined)("hard units", { timeout: 300_000 }, () => {
   test("with the standard library's sources installed: same bytes", async () => {
     const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).trim();
     const toolchain = newFolder();
-    // Links where the file system allows: a toolchain is large.
-    const copy = 'cp -rl "$0/bin" "$0/lib" "$1" 2>/dev/null || cp -r "$0/bin" "$0/lib" "$1"';
-    execFileSync("sh", ["-c", copy, sysroot, toolchain]);
+    copyToolchain(sysroot, toolchain);
     writeFiles(toolchain, { "lib/rustlib/src/rust/library/std/src/lib.rs": "" });
     const target = newFolder();
     // Not rustup's cargo, which puts its own libraries before those of the compiler.

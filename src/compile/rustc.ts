@@ -55,7 +55,10 @@ export interface RustcOptions {
   /** "linux/x86_64" and the like: where the compiler's own files run. */
   readonly platform: string;
   readonly timeoutMs: number;
-  /** A folder for the tracer, and for what is known of linkers. */
+  /**
+   * A folder of this planner's own, which outlives the node: for the tracer, what is known of
+   * linkers, and what linkers write down.
+   */
   readonly scratch: string;
 }
 
@@ -90,6 +93,7 @@ export function createRustcPlanner(deps: RustcDeps, options: RustcOptions): Rust
     list: createListing(disk, deps.clock),
     linkers: createLinkers({ ...deps, tracer }, { folder }),
   };
+  let swept: Promise<void> | undefined;
   return async (invocation, signal) => {
     const { args, cwd, env, compiler } = invocation;
     const parsed = parseRustc(args, cwd);
@@ -102,6 +106,8 @@ export function createRustcPlanner(deps: RustcDeps, options: RustcOptions): Rust
     const forbidden = forbiddenIn(env);
     if (forbidden !== undefined) return stays(`environment ${forbidden}`, unit.crateName);
     try {
+      swept ??= sweep(disk, folder);
+      await swept;
       const toolchain = await deps.toolchains.find(compiler, cwd, env, unit.target, signal);
       const libraries = await dependencies.closure(unit);
       const learned = parts.lessons.of(unit);
@@ -114,6 +120,13 @@ export function createRustcPlanner(deps: RustcDeps, options: RustcOptions): Rust
       return stays("unsupported-toolchain", unit.crateName);
     }
   };
+}
+
+/** What a node left there that ended in the middle of something. */
+async function sweep(disk: Disk, folder: string): Promise<void> {
+  await disk.makeDirectory(folder);
+  for (const { name } of (await disk.list(folder)) ?? [])
+    if (/^(?:linked|link|log|build)-/.test(name)) await disk.remove(join(folder, name));
 }
 
 function stays(reason: string, crateName: string): LocalPlan {

@@ -114,10 +114,18 @@ export const plainEnv: Readonly<Record<string, string>> = {
   LANG: "C.UTF-8",
 };
 
-export async function createTorture(options: DoorWorldOptions = {}): Promise<Torture> {
+export interface TortureOptions extends DoorWorldOptions {
+  /** Where another one has worked; whoever made it removes it. */
+  readonly folder?: string;
+}
+
+export async function createTorture({
+  folder: given,
+  ...options
+}: TortureOptions = {}): Promise<Torture> {
   const all = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), "mesh torture-")));
   let foldersMade = 0;
-  let folder = nextFolder();
+  let folder = given ?? nextFolder();
   const processes = createProcesses();
   let heard = 0;
   const on = await createDoorWorld(

@@ -11,8 +11,11 @@ import { MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import type { Clock, Disk, FileStat } from "../host/host.ts";
+import { createFolderLook, sameStat } from "./folder-look.ts";
 import { hashFile } from "./hash-file.ts";
 import { createTwoAgeMap } from "./two-age-map.ts";
+
+export { parentOf } from "./folder-look.ts";
 
 /** A regular file as it was when it was last looked at. A changed file is another object. */
 export interface FileNode {
@@ -35,10 +38,12 @@ export interface FolderNode {
   lookedAt: number;
   stat: FileStat | undefined;
   settled: boolean;
+  /** What was in it when its answers were last taken while it was not settled. */
+  listing: string | undefined;
   readonly answers: Map<string, Answer>;
 }
 
-type Answer =
+export type Answer =
   | { readonly kind: "absent" | "file" | "folder" | "other" }
   | { readonly kind: "symlink"; readonly target: string };
 
@@ -98,6 +103,8 @@ export interface Look {
 
 export interface FileView {
   look(): Look;
+  /** When a file was last touched, wall clock, as it was when it was last looked at. */
+  lastTouchedMs(node: FileNode): number | undefined;
 }
 
 export interface FileViewDeps {
@@ -124,14 +131,6 @@ export const fileViewDefaults: FileViewOptions = {
   fileNowMaxBytes: 16 * 1024 * 1024,
   settleMs: 2000,
 };
-
-/** As many as the kernel follows before ELOOP. */
-const linksMax = 40;
-
-const absent: Answer = { kind: "absent" };
-const plainFile: Answer = { kind: "file" };
-const plainFolder: Answer = { kind: "folder" };
-const otherKind: Answer = { kind: "other" };
 
 interface KnownFile {
   node: FileNode;
@@ -163,123 +162,7 @@ export function createFileView(
     const isSettled = (stat: FileStat): boolean =>
       stat.mtimeNs < settledBeforeNs && stat.ctimeNs < settledBeforeNs;
 
-    function folderAt(path: string): FolderNode {
-      const known = folders.get(path);
-      if (known !== undefined) return known;
-      const made: FolderNode = {
-        path,
-        version: 0,
-        lookedAt: 0,
-        stat: undefined,
-        settled: false,
-        answers: new Map(),
-      };
-      folders.set(path, made);
-      return made;
-    }
-
-    function refresh(folder: FolderNode): void {
-      if (folder.lookedAt >= now) return;
-      const stat = disk.statNow(folder.path);
-      const same = folder.settled && stat !== undefined && sameStat(stat, folder.stat);
-      folder.lookedAt = now;
-      if (same) return;
-      folder.stat = stat;
-      folder.settled = stat !== undefined && isSettled(stat);
-      askAgain(folder);
-    }
-
-    /** Only a name that somebody asked for matters: object files come and go without effect. */
-    function askAgain(folder: FolderNode): void {
-      if (folder.answers.size > options.answersMax) {
-        folder.answers.clear();
-        folder.version++;
-        return;
-      }
-      let changed = false;
-      for (const [name, before] of folder.answers) {
-        // Whoever relies on a file looks at it anyway, and calls `distrust` when it is gone.
-        if (before.kind === "file") {
-          folder.answers.delete(name);
-          continue;
-        }
-        const after = askDisk(folder, name);
-        if (sameAnswer(before, after)) continue;
-        folder.answers.set(name, after);
-        changed = true;
-      }
-      if (changed) folder.version++;
-    }
-
-    function askDisk(folder: FolderNode, name: string): Answer {
-      const path = below(folder, name);
-      const stat = disk.statNow(path);
-      switch (stat?.kind) {
-        case undefined:
-          return absent;
-        case "file":
-          return plainFile;
-        case "directory":
-          return plainFolder;
-        case "symlink":
-          return { kind: "symlink", target: disk.readLinkNow(path) };
-        case "other":
-          return otherKind;
-      }
-    }
-
-    function ask(folder: FolderNode, name: string, trail: Trail): Answer {
-      refresh(folder);
-      trail.asked.add(folder);
-      const known = folder.answers.get(name);
-      if (known !== undefined) return known;
-      const answer = askDisk(folder, name);
-      folder.answers.set(name, answer);
-      return answer;
-    }
-
-    function find(from: FolderNode, path: string, trail: Trail): Found | undefined {
-      let folder = path.startsWith("/") ? folderAt("/") : from;
-      const left = partsOf(path);
-      const mustBeFolder = path.endsWith("/") || path.endsWith("/.");
-      // How many of the parts at the end of `left` were typed by a symlink, not by the caller.
-      let linked = 0;
-      let links = 0;
-      let apparent: { readonly folder: FolderNode; readonly path: string } | undefined;
-      for (;;) {
-        const name = left.pop();
-        if (name === undefined) return { kind: "folder", folder };
-        const typed = linked === 0;
-        if (!typed) linked--;
-        if (name === "..") {
-          trail.folders.add(folder);
-          folder = folderAt(parentOf(folder.path));
-          continue;
-        }
-        const answer = ask(folder, name, trail);
-        const here = below(folder, name);
-        if (typed && left.length === 0) apparent = { folder, path: here };
-        switch (answer.kind) {
-          case "absent":
-            return undefined;
-          case "folder":
-            folder = folderAt(here);
-            continue;
-          case "symlink": {
-            if (++links > linksMax) return undefined;
-            trail.links.set(here, { kind: "symlink", path: here, target: answer.target });
-            if (answer.target.startsWith("/")) folder = folderAt("/");
-            const parts = partsOf(answer.target);
-            left.push(...parts);
-            linked += parts.length;
-            continue;
-          }
-        }
-        if (left.length > 0 || mustBeFolder) return undefined; // ENOTDIR
-        if (answer.kind === "other" || apparent === undefined) return { kind: "other" };
-        return { kind: "file", path: here, folder: apparent.folder, apparentPath: apparent.path };
-      }
-    }
+    const paths = createFolderLook({ disk, folders }, options, { number: now, isSettled });
 
     function remember(path: string, stat: FileStat, digest: Digest): FileNode {
       const known = files.get(path);
@@ -328,18 +211,10 @@ export function createFileView(
     }
 
     return {
-      folder: folderAt,
-      refresh,
-      distrust(folder) {
-        folder.answers.clear();
-        folder.version++;
-      },
-      find,
+      ...paths,
       unchanged: (node) => isStill(node),
       touchedMs(node) {
-        const stat = isStill(node) ? files.get(node.path)?.stat : undefined;
-        if (stat === undefined) return undefined;
-        return Number((stat.mtimeNs > stat.ctimeNs ? stat.mtimeNs : stat.ctimeNs) / 1000n) / 1000;
+        return isStill(node) ? lastTouchedMs(node) : undefined;
       },
       get filesRead() {
         return filesRead;
@@ -363,7 +238,14 @@ export function createFileView(
       },
     };
   }
-  return { look };
+
+  function lastTouchedMs({ path }: FileNode): number | undefined {
+    const stat = files.get(path)?.stat;
+    if (stat === undefined) return undefined;
+    return Number((stat.mtimeNs > stat.ctimeNs ? stat.mtimeNs : stat.ctimeNs) / 1000n) / 1000;
+  }
+
+  return { look, lastTouchedMs };
 }
 
 /** The entries of a trail, for an input root. */
@@ -371,38 +253,4 @@ export function trailEntries(trail: Trail): TreeEntry[] {
   const entries = [...trail.links.values()];
   for (const { path } of trail.folders) entries.push({ kind: "directory", path });
   return entries;
-}
-
-/** The parts of a path that mean something, last first. */
-function partsOf(path: string): string[] {
-  if (!path.includes("/") && path !== "" && path !== ".") return [path];
-  return path
-    .split("/")
-    .filter((part) => part !== "" && part !== ".")
-    .reverse();
-}
-
-function below(folder: FolderNode, name: string): string {
-  return folder.path === "/" ? `/${name}` : `${folder.path}/${name}`;
-}
-
-export function parentOf(path: string): string {
-  const cut = path.lastIndexOf("/");
-  return cut <= 0 ? "/" : path.slice(0, cut);
-}
-
-function sameStat(a: FileStat, b: FileStat | undefined): boolean {
-  return (
-    b !== undefined &&
-    a.kind === b.kind &&
-    a.inode === b.inode &&
-    a.sizeBytes === b.sizeBytes &&
-    a.mtimeNs === b.mtimeNs &&
-    a.ctimeNs === b.ctimeNs
-  );
-}
-
-function sameAnswer(a: Answer, b: Answer): boolean {
-  if (a.kind !== b.kind) return false;
-  return a.kind !== "symlink" || (b.kind === "symlink" && a.target === b.target);
 }

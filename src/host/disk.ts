@@ -161,6 +161,7 @@ function createLookups(): Pick<
   Disk,
   | "stat"
   | "list"
+  | "listNow"
   | "realPath"
   | "freeBytes"
   | "statNow"
@@ -188,6 +189,7 @@ function createLookups(): Pick<
     statNow: (path) => statNow(fs.lstatSync, path),
     statFollowNow: (path) => statNow(fs.statSync, path),
     readNow: (path) => failingNow("read", path, () => readWholeNow(path)),
+    listNow: (path) => failingNow("list", path, () => listNow(path)?.map(toEntry).sort(byName)),
     readLinkNow: (path) => failingNow("read symlink", path, () => fs.readlinkSync(path)),
   };
 }
@@ -224,6 +226,16 @@ function statNow(
     // `throwIfNoEntry` covers ENOTDIR only when links are followed.
     if (errnoOf(error) === "ENOTDIR") return undefined;
     throw failure("look at", path, error);
+  }
+}
+
+/** Undefined when there is nothing: what is no folder is a failure, as it is for `list`. */
+function listNow(path: string): fs.Dirent[] | undefined {
+  try {
+    return fs.readdirSync(path, { withFileTypes: true });
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
   }
 }
 

@@ -96,6 +96,8 @@ export interface Disk {
   /** Same as `read`, at once: for files of at most about 1 MiB. */
   readNow(path: string): Uint8Array;
   readLinkNow(path: string): string;
+  /** Same as `list`, at once: for folders of a few hundred names. */
+  listNow(path: string): readonly DirectoryEntry[] | undefined;
 }
 
 export interface DirectoryEntry {

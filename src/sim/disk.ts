@@ -258,6 +258,7 @@ function createLookups({
   Disk,
   | "stat"
   | "list"
+  | "listNow"
   | "realPath"
   | "freeBytes"
   | "readLink"
@@ -275,6 +276,10 @@ function createLookups({
     const node = files.find(path, follow);
     return node && toFileStat(node);
   };
+  const entriesAt = (path: string): readonly DirectoryEntry[] | undefined => {
+    const node = files.find(path, true);
+    return node?.kind === "directory" ? entriesOf(node.entries) : undefined;
+  };
   const linkTarget = (path: string): string => {
     const node = files.get(path, false);
     if (node.kind !== "symlink") throw errno("EINVAL");
@@ -282,11 +287,7 @@ function createLookups({
   };
   return {
     stat: (path) => look("look at", path, () => statNow(path, false)),
-    list: (path) =>
-      look("list", path, () => {
-        const node = files.find(path, true);
-        return node?.kind === "directory" ? entriesOf(node.entries) : undefined;
-      }),
+    list: (path) => look("list", path, () => entriesAt(path)),
     realPath: (path) =>
       failing("resolve", path, () => orUndefined(passing("look", 0).then(() => files.real(path)))),
     freeBytes: (path) =>
@@ -298,6 +299,7 @@ function createLookups({
     statNow: (path) => failingNow("look at", path, () => statNow(path, false)),
     statFollowNow: (path) => failingNow("look at", path, () => statNow(path, true)),
     readNow: (path) => failingNow("read", path, () => readable(files.file(path).bytes)),
+    listNow: (path) => failingNow("list", path, () => entriesAt(path)),
     readLinkNow: (path) => failingNow("read symlink", path, () => linkTarget(path)),
   };
 }

@@ -111,10 +111,13 @@ export async function readOutcome(
   return { exitCode: result.exitCode, outputs: outputsOf(result), stdout, stderr };
 }
 
-/** The thief's clock measures its own phases; what is left over is the way there and back. */
-export function phasesOf({ timings }: TaskDone, wallMs: number): Phases {
+/**
+ * The thief's clock measures its own phases; what is left over is the way there and back.
+ * @param ownMs in the owner's own queue, before the task was given away
+ */
+export function phasesOf({ timings }: TaskDone, wallMs: number, ownMs: number): Phases {
   const { queueMs = 0, fetchMs = 0, runMs = 0, storeMs = 0 } = timings ?? {};
-  const waitedMs = Math.min(queueMs, wallMs);
+  const waitedMs = Math.min(ownMs + queueMs, wallMs);
   const returnMs = Math.max(0, wallMs - waitedMs - fetchMs - runMs - storeMs) + storeMs;
   return { queueMs: waitedMs, fetchMs, runMs, returnMs };
 }

@@ -13,6 +13,8 @@ export interface Entry extends Queued {
   readonly id: TaskId;
   readonly task: Task;
   readonly submittedMs: number;
+  /** When the attempt that runs now, or ran last, was given away. */
+  grantedMs: number;
   state: TaskState;
   readonly settle: (outcome: Outcome) => void;
   readonly fail: (error: unknown) => void;

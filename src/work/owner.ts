@@ -146,7 +146,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       fail,
       cancelled: new AbortController(),
       state: queued,
-      submittedMs: clock.nowMs(),
+      ...{ submittedMs: clock.nowMs(), grantedMs: 0 },
       stealable: tree.offered,
       expectedMs: durations.expectedMs(task.kind, task.label),
       accuser: undefined,
@@ -249,6 +249,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       const { state, task, id, expectedMs } = apply(entry, granted);
       if (state.at !== "leased" || task.action === undefined) continue;
       const { attempt } = state;
+      entry.grantedMs = clock.nowMs();
       grants.push(toGrant(id, attempt, options.leaseMs, expectedMs, task, task.action));
       emit({ event: "task-started", task: id, build: task.build, peer, attempt });
     }
@@ -312,7 +313,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     if (!isDone) return;
     standing.delivered(peer);
     const wallMs = clock.nowMs() - entry.submittedMs;
-    const phases = phasesOf(done, wallMs);
+    const phases = phasesOf(done, wallMs, entry.grantedMs - entry.submittedMs);
     const { record } = done;
     finished(entry, { source: "there", task: id, peer, exitCode: 0, wallMs, phases, record }, peer);
   }
