@@ -8,7 +8,7 @@
  */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createWorld, type LiveNode, type World } from "../../chaos-tests/live/nodes.ts";
+import { createWorld, type World } from "../../chaos-tests/live/nodes.ts";
 import {
   atMost,
   type Bench,
@@ -21,10 +21,12 @@ import {
 import { program, timed } from "../command.ts";
 import {
   findProgram,
+  type QuietNode,
   type Sample,
   type Sccache,
   sampled,
   settled,
+  startQuietNode,
   startSccache,
 } from "./cache-tools.ts";
 
@@ -72,8 +74,8 @@ export const cacheCargo: Bench = {
       return { rows: [], checks: [], notes: ["cargo is not installed"] };
     const world = await createWorld();
     const sccache = await startSccache(world.folder, options.signal);
+    const node = await startQuietNode(world, "running", jobs, undefined);
     try {
-      const node = await world.start({ slots: jobs });
       const { dir, name } = await makeWorkspace(world, options.signal);
       const results: Result[] = [];
       for (const profile of profiles) {
@@ -91,6 +93,7 @@ export const cacheCargo: Bench = {
         ],
       };
     } finally {
+      await node.stop();
       await sccache?.stop();
       await world.close();
     }
@@ -99,7 +102,7 @@ export const cacheCargo: Bench = {
 
 function casesOf(
   world: World,
-  node: LiveNode,
+  node: QuietNode,
   sccache: Sccache | undefined,
   dir: string,
   { flags }: Profile,
@@ -124,7 +127,7 @@ function casesOf(
   cases.push({
     what: "mesh",
     samples: [],
-    build: () => sampled(mesh, { cwd: dir, env }, [node.child.pid], signal),
+    build: () => sampled(mesh, { cwd: dir, env }, [node.pid], signal),
   });
   const restore = `cp -a "$SAVED" target && exec ${cargo.join(" ")}`;
   const restoreEnv = { ...own, SAVED: savedIn(world) };

@@ -7,13 +7,22 @@
  */
 import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createWorld, type LiveNode, until, type World } from "../../chaos-tests/live/nodes.ts";
+import { createWorld, type World } from "../../chaos-tests/live/nodes.ts";
 import { atMost, type Bench, medianOf, type Result, rowOf } from "../bench.ts";
 import { cpuOfTreeMs } from "../command.ts";
 import { cxxProject, type Project } from "../projects.ts";
-import { buildTimer, findProgram, settled, shimOf, type Timer } from "./cache-tools.ts";
+import {
+  buildTimer,
+  findProgram,
+  type QuietNode,
+  settled,
+  shimOf,
+  startQuietNode,
+  type Timer,
+} from "./cache-tools.ts";
 
 const runsDefault = 20;
+const slots = 2;
 const files = 10;
 /** Versions of each file that the peer knows; the first one only makes the other node warm. */
 const versions = 11;
@@ -24,7 +33,7 @@ interface Place {
   readonly world: World;
   readonly project: Project;
   readonly timer: Timer;
-  readonly node: LiveNode;
+  readonly node: QuietNode;
 }
 
 export const cacheHit: Bench = {
@@ -32,20 +41,23 @@ export const cacheHit: Bench = {
   about: "one compile whose result is known, here or at a peer, against a direct hit of ccache",
   async run({ runs = runsDefault, say, signal }) {
     const world = await createWorld();
+    const nodes: QuietNode[] = [];
     try {
       const project = await cxxProject(world.folder, "-O0", files, signal);
       for (const source of project.sources)
         mkdirSync(dirname(join(project.dir, objectOf(source))), { recursive: true });
-      const node = await world.start({ slots: 2 });
+      const node = await startQuietNode(world, "first", slots, undefined);
+      nodes.push(node);
       const place = { world, project, node, timer: buildTimer(world.folder) };
       const here = await hitsHere(place, runs, say);
-      const there = await hitsThere(place, say);
+      const there = await hitsThere(place, nodes, say);
       return {
         rows: [...here.rows, ...there.rows],
         checks: [...here.checks, ...there.checks],
         notes: [...here.notes, ...there.notes, `${project.name}, one after the other`],
       };
     } finally {
+      for (const node of nodes) await node.stop();
       await world.close();
     }
   },
@@ -81,9 +93,9 @@ async function hitsHere(place: Place, runs: number, say: (line: string) => void)
   timer.run(commands, 1, { cwd, env });
   await settled();
   timer.run(commands, 1, { cwd, env });
-  const beforeMs = cpuOfTreeMs(node.child.pid ?? 0);
+  const beforeMs = cpuOfTreeMs(node.pid ?? 0);
   const samples = timer.run(commands, runs, { cwd, env });
-  const nodeMs = cpuOfTreeMs(node.child.pid ?? 0) - beforeMs;
+  const nodeMs = cpuOfTreeMs(node.pid ?? 0) - beforeMs;
   const each = peer.length === 0 ? 1 : 2;
   const of = (turn: number) => samples.filter((_, at) => at % each === turn).flat();
   const ours = of(0);
@@ -107,7 +119,11 @@ async function hitsHere(place: Place, runs: number, say: (line: string) => void)
 }
 
 /** A second node joins when everything is known to the first, and nothing to it. */
-async function hitsThere(place: Place, say: (line: string) => void): Promise<Result> {
+async function hitsThere(
+  place: Place,
+  nodes: QuietNode[],
+  say: (line: string) => void,
+): Promise<Result> {
   const { world, project, timer, node } = place;
   const cwd = project.dir;
   const { shim, env } = shimOf(node, "g++", cwd);
@@ -115,11 +131,9 @@ async function hitsThere(place: Place, say: (line: string) => void): Promise<Res
     say(`filling the peer: version ${version + 1} of ${versions}`);
     timer.run(commandsOf(place, [shim], version), 1, { cwd, env });
   }
-  const other = await world.start({ slots: 2, invite: node.invite });
-  await until("the nodes know each other", async () => {
-    const { stdout } = await world.mesh(other, ["status", "--json"]);
-    return (JSON.parse(stdout) as { peers: unknown[] }).peers.length === 1;
-  });
+  const invite = (await world.mesh(node.dataDir, ["invite"])).stdout.trim();
+  const other = await startQuietNode(world, "second", slots, { invite, peers: 1 });
+  nodes.push(other);
   const another = shimOf(other, "g++", cwd);
   await settled();
   // The compiler and every header are new to it once.
@@ -144,8 +158,8 @@ async function hitsThere(place: Place, say: (line: string) => void): Promise<Res
   };
 }
 
-async function meshHits(world: World, node: LiveNode): Promise<number> {
-  const { stdout } = await world.mesh(node, ["status", "--json"]);
+async function meshHits(world: World, node: QuietNode): Promise<number> {
+  const { stdout } = await world.mesh(node.dataDir, ["status", "--json"]);
   const { counters } = JSON.parse(stdout) as { counters: Readonly<Record<string, number>> };
   return counters.hitsMesh ?? 0;
 }

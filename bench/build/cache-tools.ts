@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_pr
 import { accessSync, constants, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
-import type { LiveNode } from "../../chaos-tests/live/nodes.ts";
+import { until, type World } from "../../chaos-tests/live/nodes.ts";
 import { cpuOfTreeMs, program, timed } from "../command.ts";
 
 /** Time stamps younger than this are trusted by no cache. */
@@ -100,6 +100,42 @@ function freePort(): Promise<number> {
   });
 }
 
+/** A node as a person starts it: telling every event to a script would cost it CPU time. */
+export interface QuietNode {
+  readonly dataDir: string;
+  readonly pid: number | undefined;
+  stop(): Promise<void>;
+}
+
+/** Resolves when it answers. `invite`: it joins, and waits for `peers` others. */
+export async function startQuietNode(
+  world: World,
+  name: string,
+  slots: number,
+  joins: { readonly invite: string; readonly peers: number } | undefined,
+): Promise<QuietNode> {
+  const dataDir = join(world.folder, name);
+  const place = ["--data-dir", dataDir, "--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns"];
+  const invite = joins === undefined ? [] : [joins.invite];
+  const child = spawn(
+    process.execPath,
+    [program, "join", ...invite, ...place, "--slots", `${slots}`],
+    { stdio: "ignore" },
+  );
+  const node = { dataDir, pid: child.pid, stop: () => ended(child) };
+  try {
+    await until("a node answers", async () => {
+      const { exitCode, stdout } = await world.mesh(dataDir, ["status", "--json"]);
+      if (exitCode !== 0) return false;
+      return (JSON.parse(stdout) as { peers: unknown[] }).peers.length === (joins?.peers ?? 0);
+    });
+  } catch (error) {
+    await node.stop();
+    throw error;
+  }
+  return node;
+}
+
 /** What a build tool under a node would call as `compiler`, and with which environment. */
 export interface Shimmed {
   readonly shim: string;
@@ -107,7 +143,7 @@ export interface Shimmed {
 }
 
 /** Asks a running node by way of a command that it wraps. */
-export function shimOf({ dataDir }: LiveNode, compiler: string, cwd: string): Shimmed {
+export function shimOf({ dataDir }: QuietNode, compiler: string, cwd: string): Shimmed {
   const script = `printf '%s\\n%s\\n' "$MESH_SOCKET" "$(command -v ${compiler})"`;
   const said = execFileSync(process.execPath, [program, "exec", "--", "sh", "-c", script], {
     cwd,

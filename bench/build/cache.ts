@@ -11,7 +11,14 @@ import { createWorld } from "../../chaos-tests/live/nodes.ts";
 import { atMost, type Bench, type BenchOptions, medianOf, type Row, rowOf } from "../bench.ts";
 import { program } from "../command.ts";
 import { cxxProject } from "../projects.ts";
-import { findProgram, type Sample, sampled, settled, startSccache } from "./cache-tools.ts";
+import {
+  findProgram,
+  type Sample,
+  sampled,
+  settled,
+  startQuietNode,
+  startSccache,
+} from "./cache-tools.ts";
 
 const runsDefault = 10;
 const jobs = 2;
@@ -33,8 +40,8 @@ export const cache: Bench = {
     const { signal } = options;
     const world = await createWorld();
     const sccache = await startSccache(world.folder, signal);
+    const node = await startQuietNode(world, "running", jobs, undefined);
     try {
-      const node = await world.start({ slots: jobs });
       const project = await cxxProject(world.folder, "-O2", cxxFiles, signal);
       const cwd = project.dir;
       const cases: Case[] = [];
@@ -54,13 +61,14 @@ export const cache: Bench = {
       else add(peer, make("ccache"), { CCACHE_DIR: join(world.folder, "ccache") });
       if (sccache === undefined) missing.push("sccache is not installed");
       else add("sccache", make("sccache"), sccache.env, sccache.pid);
-      add(running, mesh, { MESH_DIR: node.dataDir }, node.child.pid);
+      add(running, mesh, { MESH_DIR: node.dataDir }, node.pid);
       add("mesh, embedded node", mesh, { MESH_DIR: join(world.folder, "embedded") });
       await project.clean();
       const cold = await sampled(["make", `-j${jobs}`], { cwd }, [], signal);
       await measure(cases, project.clean, options);
       return resultOf(project.name, cold, cases, missing);
     } finally {
+      await node.stop();
       await sccache?.stop();
       await world.close();
     }

@@ -1,8 +1,15 @@
 /** Real builds on three real nodes: stolen, byte-identical, and they run. */
-import { execFileSync } from "node:child_process";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import {
+  expectSame,
+  has,
+  meshBuild as meshBuildFrom,
+  type Summary,
+  snapshot,
+  testMaxMs,
+} from "./builds.ts";
 import { copyExample, createWorld, type LiveNode, startMesh, type World } from "./nodes.ts";
 
 const examples = resolve(import.meta.dirname, "../../examples");
@@ -16,60 +23,15 @@ beforeAll(async () => {
 
 afterAll(() => world?.close());
 
-const testMaxMs = 300_000;
-
-/** Whether a tool is here; says so when it is not. */
-function has(tool: string): boolean {
-  try {
-    execFileSync("sh", ["-c", `command -v ${tool}`], { stdio: "ignore" });
-    return true;
-  } catch {
-    console.warn(`skipped: ${tool} is not installed`);
-    return false;
-  }
-}
-
-interface Summary {
-  readonly tasks: number;
-  readonly local: number;
-  readonly stolen: number;
-  readonly fallback: readonly { readonly reason: string; readonly count: number }[];
-}
-
-/** Builds with the mesh from node 0, and gives back what the summary file says. */
+/** Builds with the mesh from node 0. */
 async function meshBuild(
   args: readonly string[],
   cwd: string,
   env: Record<string, string> = {},
 ): Promise<Summary> {
-  const path = join(world.folder, `summary-${Math.random().toString(36).slice(2)}.json`);
-  const [command = "", ...rest] = args;
   const [node] = nodes;
   if (node === undefined) throw new Error("no node");
-  const result = await world.mesh(node, [command, "--summary", path, ...rest], { cwd, env });
-  if (result.exitCode !== 0) {
-    throw new Error(
-      `mesh ${args.join(" ")}: exit ${result.exitCode}\n${result.stdout}\n${result.stderr}`,
-    );
-  }
-  return JSON.parse(await readFile(path, "utf8")) as Summary;
-}
-
-/** Every file below a folder whose name `wanted` matches, with its bytes. */
-async function snapshot(folder: string, wanted: RegExp): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>();
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name);
-    if (entry.isFile() && wanted.test(entry.name))
-      files.set(path.slice(folder.length + 1), await readFile(path));
-  }
-  return files;
-}
-
-function expectSame(mesh: Map<string, Buffer>, plain: Map<string, Buffer>): void {
-  expect([...mesh.keys()].sort()).toEqual([...plain.keys()].sort());
-  const different = [...plain].filter(([path, bytes]) => !mesh.get(path)?.equals(bytes));
-  expect(different.map(([path]) => path)).toEqual([]);
+  return (await meshBuildFrom(world, node, args, { cwd, env })).summary;
 }
 
 /** leveldb, as the npm package classic-level carries it, less the one file that lacks a patch. */

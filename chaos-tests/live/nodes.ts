@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -202,13 +202,73 @@ export async function startMesh(
   for (let index = 1; index < count; index += 1) {
     nodes.push(await world.start({ ...flags, invite: first.invite }));
   }
-  await until("a full mesh", async () => {
-    for (const node of nodes) {
-      const { stdout } = await world.mesh(node, ["status", "--json"]);
-      const status = JSON.parse(stdout) as { peers: unknown[] };
-      if (status.peers.length < count - 1) return false;
-    }
-    return true;
-  });
+  await meet(world, nodes);
   return nodes;
+}
+
+/** Waits until each of them knows all the others. */
+export async function meet(world: World, nodes: readonly LiveNode[]): Promise<void> {
+  await until(
+    "a full mesh",
+    async () => {
+      for (const node of nodes) {
+        const { stdout } = await world.mesh(node, ["status", "--json"]);
+        const { peers } = JSON.parse(stdout) as { peers: { peerId: string }[] };
+        const here = new Set([node.peerId, ...peers.map(({ peerId }) => peerId)]);
+        if (!nodes.every(({ peerId }) => here.has(peerId))) return false;
+      }
+      return true;
+    },
+    60_000,
+  );
+}
+
+/** Ends a node and waits until it is gone. */
+export async function end(node: LiveNode, signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+  node.child.kill(signal);
+  await node.exited;
+}
+
+export interface CacheStats {
+  readonly blobs: number;
+  readonly quarantined: number;
+  readonly records: number;
+  readonly hitsHere: number;
+  readonly hitsMesh: number;
+  readonly misses: number;
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+export async function cacheStats(world: World, node: LiveNode | string): Promise<CacheStats> {
+  const { stdout } = await world.mesh(node, ["cache", "stats", "--json"]);
+  return JSON.parse(stdout) as CacheStats;
+}
+
+/** Every file in a node's store. */
+export async function storedFiles({ dataDir }: Pick<LiveNode, "dataDir">): Promise<string[]> {
+  const folder = join(dataDir, "blobs");
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((one) => one.isFile()).map((one) => join(one.parentPath, one.name));
+}
+
+/** The file of a node's store that holds these bytes. */
+export async function storedAs(
+  node: Pick<LiveNode, "dataDir">,
+  bytes: Uint8Array,
+): Promise<string> {
+  for (const path of await storedFiles(node)) {
+    if (Buffer.compare(await readFile(path), bytes) === 0) return path;
+  }
+  throw new Error(`these ${bytes.byteLength} bytes are not in the store of ${node.dataDir}`);
+}
+
+/** Turns one bit of a file as a failing disk would: its size and its times stay. */
+export async function damage(path: string): Promise<void> {
+  const { atime, mtime } = await stat(path);
+  const bytes = await readFile(path);
+  const at = bytes.byteLength >> 1;
+  bytes[at] = (bytes[at] ?? 0) ^ 1;
+  // Not a new file: other names of this one would keep the old bytes.
+  await writeFile(path, bytes, { flag: "r+" });
+  await utimes(path, atime, mtime);
 }

@@ -8,9 +8,10 @@ import { createArPlanner } from "../compile/ar.ts";
 import { createCourse } from "../compile/course.ts";
 import { type CompileDoor, type CompileDoorDeps, createCompileDoor } from "../compile/door.ts";
 import { createGccPlanner } from "../compile/gcc.ts";
+import { createGccOrLink } from "../compile/gcc-or-link.ts";
 import type { History } from "../compile/history.ts";
 import { createInputFiles } from "../compile/inputs.ts";
-import { createLdPlanner, createLinkPlanner, wantsLink } from "../compile/link.ts";
+import { createLdPlanner, createLinkPlanner } from "../compile/link.ts";
 import { createNvcc } from "../compile/nvcc.ts";
 import { createRustcPlanner } from "../compile/rustc.ts";
 import { createRustToolchains } from "../compile/rustc-toolchain.ts";
@@ -32,16 +33,18 @@ export async function openCompileDoor(node: OpenNode, history: History): Promise
   const scratch = join(node.paths.tmp, "lists");
   await disk.remove(scratch);
   await disk.makeDirectory(scratch);
+  // The tracer, and what is known of linkers: worth keeping between builds.
+  const rustFolder = join(node.paths.dataDir, "rust");
+  await disk.makeDirectory(rustFolder);
   const course = createCourse({
     ...{ self: node.self, owner, exchange, results, emit, history, store, disk, clock, view },
-    // Without walls a run in the "sandbox" would prove nothing.
-    execute: node.sandbox.tier === "" || node.sandbox.tier === "none" ? undefined : node.execute,
+    execute: node.boxed,
     idPrefix: Buffer.from(random.bytes(8)).toString("hex"),
   });
   return createCompileDoor(
     {
       ...{ course, clock, disk, store, exchange, random, emit, view, encodeAction },
-      ...createPlanners(node, view, scratch),
+      ...createPlanners(node, view, { scratch, rustFolder }),
       peersPresent: () => directory.peers().length > 0,
       slotFree: () => slots.busy < slots.count && owner.load().queued === 0,
       cpuMs() {
@@ -55,7 +58,11 @@ export async function openCompileDoor(node: OpenNode, history: History): Promise
 
 type Planners = Pick<CompileDoorDeps, "plannerFor" | "nvcc">;
 
-function createPlanners(node: OpenNode, view: FileView, scratch: string): Planners {
+function createPlanners(
+  node: OpenNode,
+  view: FileView,
+  { scratch, rustFolder }: { readonly scratch: string; readonly rustFolder: string },
+): Planners {
   const { host, store, platform } = node;
   const { disk, clock, processes, random } = host;
   const files = createInputFiles(view);
@@ -65,15 +72,21 @@ function createPlanners(node: OpenNode, view: FileView, scratch: string): Planne
   const { elfClosure } = toolchains;
   const rustToolchains = createRustToolchains({ disk, processes, files, elfClosure });
   const gcc = createGccPlanner({ disk, processes, store, toolchains, clock, view }, options);
+  // What nvcc has its host compiler do is run by itself, without arguments of ours.
+  const passes = createGccPlanner(
+    { disk, processes, store, toolchains, clock, view },
+    { platform, timeoutMs: compileMaxMs },
+  );
   const link = createLinkPlanner(links, options);
+  const gccOrLink = createGccOrLink(gcc, link);
   const rustc = createRustcPlanner(
     { disk, clock, files, toolchains: rustToolchains, random, processes, store },
-    options,
+    { ...options, scratch: rustFolder },
   );
   const ar = createArPlanner(links, options);
   const ld = createLdPlanner(links, options);
   const nvcc = createNvcc(
-    { disk, processes, clock, view, toolchains, planGcc: gcc },
+    { disk, processes, clock, view, toolchains, planGcc: passes },
     { ...options, isShimFolder: (folder) => disk.statNow(join(folder, shimMarker)) !== undefined },
   );
   return {
@@ -81,7 +94,7 @@ function createPlanners(node: OpenNode, view: FileView, scratch: string): Planne
     plannerFor(family, args) {
       switch (family) {
         case "gcc":
-          return wantsLink(args) ? link : gcc;
+          return gccOrLink(args);
         case "rustc":
           return rustc;
         case "ar":

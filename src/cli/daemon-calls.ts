@@ -5,9 +5,9 @@
  */
 import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { MeshError } from "../base/errors.ts";
+import { isMeshError, MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
-import type { CompileDoor } from "../compile/door.ts";
+import type { Build, CompileDoor } from "../compile/door.ts";
 import type { History } from "../compile/history.ts";
 import type { Shim } from "../compile/shim-build.ts";
 import type { JobDoor } from "../job/job.ts";
@@ -33,6 +33,9 @@ const firstInviteMs = 24 * 60 * 60 * 1000;
 const dayMs = 24 * 60 * 60 * 1000;
 /** What one call of a module may be given. */
 const jobFileMaxBytes = 1024 * 1024 * 1024;
+
+/** Less than a client waits for the summary. */
+const settleMaxMs = 2_000;
 
 export interface Daemon {
   readonly node: OpenNode;
@@ -103,11 +106,22 @@ async function build(
   });
   try {
     await session.next();
+    await settle(node, opened, session.signal);
     return { summary: opened.summary() };
   } finally {
     unlisten();
     opened.cancel();
     opened.close();
+  }
+}
+
+/** The last compile of a build may not be counted yet when the build is over. */
+async function settle({ host }: OpenNode, build: Build, signal: AbortSignal): Promise<void> {
+  try {
+    await host.clock.withDeadline(signal, settleMaxMs, (during) => build.settled(during));
+  } catch (error) {
+    // Somebody's compiler runs on behind the build: it is not waited for.
+    if (!isMeshError(error, "deadline")) throw error;
   }
 }
 

@@ -159,3 +159,13 @@ test("a node gets no more rows than it has slots, however late the news of an en
   expect(second?.[0]).toBe(first?.[1]);
   expect(third?.[0]).toBe(second?.[1]);
 });
+
+test("what begins where another thing ends does not overlap it by a rounded microsecond", () => {
+  const trace = createTrace(0);
+  trace.knowSlots("", 1);
+  for (const id of ["1", "2"]) trace.see(queued(id), 0);
+  trace.see(done("1", "here", [0, 0, 0.9996, 0]), 2.0002);
+  trace.see(done("2", "here", [0, 0, 1, 0]), 2.5);
+  const [first, second] = read(trace).filter(({ ph, name }) => ph === "X" && /^\d/.test(name));
+  expect(second?.ts).toBeGreaterThanOrEqual((first?.ts ?? 0) + (first?.dur ?? 0));
+});

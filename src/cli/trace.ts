@@ -217,7 +217,9 @@ function drawn(
     const startMs = Math.max(span.startMs, ends[row] ?? originMs, originMs);
     const endMs = Math.max(span.endMs, startMs);
     ends[row] = endMs;
-    const [ts, dur] = [microseconds(startMs - originMs), microseconds(endMs - startMs)];
+    const ts = microseconds(startMs - originMs);
+    // Not rounded by itself: what ends here must not reach into what begins here.
+    const dur = microseconds(endMs - originMs) - ts;
     events.push({ name, cat: group, ph: "X", pid, tid, ts, dur, args });
   }
   return events;

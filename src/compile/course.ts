@@ -237,8 +237,7 @@ export function createCourse(deps: CourseDeps): Course {
     const { plan } = work;
     const { sinceMs } = state;
     const startMs = clock.nowMs();
-    if (plan.at === "here" || sinceMs === undefined)
-      return (await work.runHere([], false, during)).exitCode;
+    if (plan.at === "here" || sinceMs === undefined) return runUnkept(work, during);
     const extraArgs = plan.hereArgs ?? [];
     const ran = await work.runHere(extraArgs, true, during).catch(async (error: unknown) => {
       await plan.checkHere?.().catch(() => {});
@@ -248,6 +247,17 @@ export function createCourse(deps: CourseDeps): Course {
     // The slot is free from here on; the shim waits until its outputs have been copied.
     state.kept = keep.inPlace(plan, { ran, runMs, sinceMs }, work.release);
     return ran.exitCode;
+  }
+
+  /** Nothing is kept, but the next plan may learn from what was read. */
+  async function runUnkept({ plan, options, runHere }: Work, during: AbortSignal): Promise<number> {
+    const learns = plan.at === "anywhere" && options.cacheWrite;
+    try {
+      const { exitCode } = await runHere((learns && plan.hereArgs) || [], false, during);
+      return exitCode;
+    } finally {
+      if (learns) await plan.checkHere?.().catch(() => {});
+    }
   }
 
   /** In this node's own sandbox; undefined when the real tool has to run in place after all. */
@@ -266,7 +276,10 @@ export function createCourse(deps: CourseDeps): Course {
         (progress) => delivery.onProgress(progress, self),
         during,
       );
-      if (outcome.exitCode !== 0) return undefined;
+      if (outcome.exitCode !== 0) {
+        await plan.failed?.(outcome);
+        return undefined;
+      }
       await delivery.commit(outcome, [], false, during);
       state.kept = keep.outcome(plan, outcome, clock.nowMs() - startMs);
       return 0;

@@ -29,6 +29,7 @@ let build: Build;
 let slot: Slot;
 let planned: number;
 let check: ActionPlan["check"];
+let checkHere: ActionPlan["checkHere"];
 let queued: Promise<void>;
 
 /** `gcc -c IN -o OUT` may run anywhere and may also write OUT.d. */
@@ -53,6 +54,7 @@ const planner: Planner = async ({ args, cwd, compiler }) => {
     required: [out],
     facts: { files: [], asked: [], versions: [] },
     ...(check === undefined ? {} : { check }),
+    ...(checkHere === undefined ? {} : { checkHere }),
   };
 };
 
@@ -68,6 +70,7 @@ beforeEach(async () => {
   on.slotFree = false;
   planned = 0;
   check = undefined;
+  checkHere = undefined;
   queued = on.nextQueued();
   build = door.openBuild("b1", sharing);
   world.compiler("gcc", 'echo "local $@" >&2; echo local >a.o; exit 6');
@@ -354,6 +357,23 @@ test("when the owner takes no more tasks, compiles go on without it", async () =
   expect(warnings()).toEqual([expect.stringContaining("the mesh gave up")]);
   slot();
   for (const { ended } of waiting) expect(await ended).toMatchObject({ code: 6 });
+});
+
+test("a shim that has gone before its result is remembered is counted all the same", async () => {
+  world.compiler("gcc", "echo object >a.o");
+  const looked = Promise.withResolvers<void>();
+  checkHere = () => looked.promise;
+  slot();
+  expect(await compile().ended).toMatchObject({ code: 0 });
+  expect(build.summary().tasks).toBe(0);
+  const impatient = new AbortController();
+  const early = build.settled(impatient.signal);
+  impatient.abort(new Error("no time"));
+  await expect(early).rejects.toThrow("no time");
+  const settled = build.settled(new AbortController().signal);
+  looked.resolve();
+  await settled;
+  expect(build.summary()).toMatchObject({ tasks: 1, local: 1 });
 });
 
 test("a build can be opened once, and only so many at a time", () => {

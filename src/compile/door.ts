@@ -47,6 +47,11 @@ export type BuildOptions = CourseOptions;
 export interface Build {
   /** What became of its compiles so far. */
   summary(): BuildSummary;
+  /**
+   * Resolves once every compile that has begun is counted. A shim goes as soon as nothing needs it,
+   * which is before its result has been remembered.
+   */
+  settled(signal: AbortSignal): Promise<void>;
   /** Ends its queued and running compiles; the shims exit with 130. */
   cancel(): void;
   /** Forgets the build. */
@@ -66,6 +71,7 @@ export interface CompileDoor {
 interface OpenBuild {
   readonly options: BuildOptions;
   readonly cancelled: AbortController;
+  readonly pending: Set<Promise<void>>;
   tally: Tally;
 }
 
@@ -90,7 +96,9 @@ export function createCompileDoor(
   function openBuild(id: string, options: BuildOptions): Build {
     if (builds.has(id)) throw new MeshError("in-use", `build ${id} is open already`);
     if (builds.size >= buildsMax) throw new MeshError("limit", `${buildsMax} builds are open`);
-    const build: OpenBuild = { options, cancelled: new AbortController(), tally: emptyTally };
+    const build: OpenBuild = {
+      ...{ options, cancelled: new AbortController(), pending: new Set(), tally: emptyTally },
+    };
     builds.set(id, build);
     const startMs = clock.nowMs();
     const startCpuMs = deps.cpuMs();
@@ -100,6 +108,7 @@ export function createCompileDoor(
           wallMs: clock.nowMs() - startMs,
           clientCpuMs: deps.cpuMs() - startCpuMs,
         }),
+      settled: (signal) => allSettled(build.pending, signal),
       cancel: () => build.cancelled.abort(new MeshError("cancelled", "the build was cancelled")),
       close() {
         if (builds.get(id) === build) builds.delete(id);
@@ -186,8 +195,10 @@ export function createCompileDoor(
     stopped?.addEventListener("abort", onStopped, { once: true });
     if (gone.aborted) onGone();
     if (stopped?.aborted) onStopped();
+    const serving = serve(invocation, link, build, ended.signal);
+    build?.pending.add(serving);
     try {
-      await serve(invocation, link, build, ended.signal);
+      await serving;
     } catch (error) {
       if (gone.aborted) return;
       if (stopped?.aborted) {
@@ -199,9 +210,23 @@ export function createCompileDoor(
       emit({ event: "log", level: "warn", message });
       throw error;
     } finally {
+      build?.pending.delete(serving);
       unlisten();
     }
   }
 
   return { onInvocation, openBuild };
+}
+
+/** Rejects only with `signal.reason`. */
+async function allSettled(pending: Iterable<Promise<void>>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const stopped = Promise.withResolvers<never>();
+  const onAbort = (): void => stopped.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([Promise.allSettled(pending), stopped.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }

@@ -27,6 +27,7 @@ import { type CompileEnvironment, compileEnvironment } from "./gcc-environment.t
 import { createFindHeaders } from "./gcc-headers.ts";
 import { locateOutputs } from "./gcc-outputs.ts";
 import { familyOf, mayHide, misfitOf } from "./gcc-verdict.ts";
+import { createWitness } from "./gcc-witness.ts";
 import { createIncludeScanner } from "./includes.ts";
 import { addEntry } from "./inputs.ts";
 import { joinFacts } from "./join-facts.ts";
@@ -50,6 +51,11 @@ export interface GccPlannerOptions {
   /** What the executing node must be, e.g. "linux/x86_64". */
   readonly platform: string;
   readonly timeoutMs: number;
+  /**
+   * An existing folder for what compilers write for us; without one, a compile that writes no
+   * dependency file is believed.
+   */
+  readonly scratch?: string;
 }
 
 /** A look at the file system that is older than this is taken again before the scan. */
@@ -74,6 +80,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
   const findHeaders = createFindHeaders({ clock, scanner, processes, view });
   const locales = createLocales(disk);
   const native = createNativeFlags(processes);
+  const witness = createWitness(disk, view, options.scratch);
 
   /** The command line, understood; a text is the reason to stay here. */
   function read(invocation: Invocation, look: Look): Request | string {
@@ -165,6 +172,7 @@ export function createGccPlanner(deps: GccPlannerDeps, options: GccPlannerOption
         outputs.facts,
         factsOf(localeFiles, asked.asked),
       ),
+      ...witness.of(parsed, request.args, cwd, entries),
       ...(dependencyPaths.length > 0 && {
         check: checkDependencies(view, dependencyPaths, cwd, entries),
       }),

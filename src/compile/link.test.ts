@@ -1,4 +1,4 @@
-import { readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeAction } from "../action/encode.ts";
@@ -241,6 +241,18 @@ describe("a link has another name when", () => {
     expect(await digest(plain, { LIBRARY_PATH: "/opt/x" })).not.toBe(before);
     expect(await digest(plain, { HOME: "/x", TERM: "dumb" })).toBe(before);
   });
+});
+
+test("the linker is the one behind the stand-ins of compilers in the PATH", async () => {
+  world.write("stand-ins/.mesh-shim", "");
+  world.write("stand-ins/ld", "#!/bin/sh\nexit 1\n");
+  chmodSync(join(world.folder, "stand-ins/ld"), 0o755);
+  const PATH = `${join(world.folder, "stand-ins")}:/usr/bin:/bin`;
+  for (const { path } of compilers) {
+    const asked = (env = {}) => world.invocation(path, ["main.o", "part.o", "-o", "prog"], env);
+    const { spec } = await mustPlan(link, asked());
+    expect((await mustPlan(link, asked({ PATH }))).spec.inputs).toEqual(spec.inputs);
+  }
 });
 
 describe("a link is not remembered", () => {

@@ -5,6 +5,7 @@
  * The inputs are found before the run, without the linker. After it, the linker's own list of the
  * files it has read decides whether the prediction was right. This file runs no link.
  */
+import { join } from "node:path";
 import type { TreeEntry } from "../blob/tree.ts";
 import { factsOf, mergeFacts } from "../exec/facts.ts";
 import { createTrail, trailEntries } from "../exec/file-view.ts";
@@ -26,8 +27,8 @@ import { resolveLink } from "./link-resolve.ts";
 import { createLinkTools, type Driver, type Linker } from "./link-tools.ts";
 import { type LinkStaysHere, type LinkWords, readLinkWords } from "./link-words.ts";
 import type { ActionPlan, Plan, Planner } from "./plan.ts";
+import { shimMarker } from "./shim-build.ts";
 
-export { wantsLink } from "./link-args.ts";
 export type { LinkPlannerDeps } from "./link-request.ts";
 
 export interface LinkPlannerOptions {
@@ -72,7 +73,7 @@ export function createLinkPlanner(deps: LinkPlannerDeps, options: LinkPlannerOpt
         family,
         flags: parsed.modeFlags,
         cwd: cwd.path,
-        path: env.PATH ?? "",
+        path: withoutShims(deps.disk, env.PATH ?? ""),
         libraryPath,
         linkPath,
         look,
@@ -203,4 +204,13 @@ function textOf({ reason, culprit }: LinkStaysHere): string {
 
 function isGiven(path: string | undefined): path is string {
   return path !== undefined;
+}
+
+/** The search path without folders of our own stand-ins, behind which the real tools are found. */
+function withoutShims(disk: LinkPlannerDeps["disk"], path: string): string {
+  const isShims = (folder: string) => disk.statNow(join(folder, shimMarker)) !== undefined;
+  return path
+    .split(":")
+    .filter((folder) => !(folder.startsWith("/") && isShims(folder)))
+    .join(":");
 }

@@ -56,6 +56,8 @@ export interface ActionPlan {
   readonly check?: (read: (path: string) => Promise<Uint8Array | undefined>) => Promise<void>;
   /** After a run in place: rejects with "refused" when it read something that is no input. */
   readonly checkHere?: () => Promise<void>;
+  /** Told of a run in the sandbox that failed: the next plan may know better. */
+  readonly failed?: (outcome: ActionOutcome) => Promise<void>;
   /** The same work as any other checkout would name it; see `Portable`. */
   readonly portable?: Portable;
 }

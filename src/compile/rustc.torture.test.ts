@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { whyNoTier } from "../exec/sandbox-world.contract.ts";
@@ -70,6 +70,7 @@ describe.skipIf(why !== undefined)("a unit that reads in secret", { timeout: 120
       "out/keep": "",
       "native/keep": "",
       "earlier/keep": "",
+      "elsewhere/keep": "",
     });
     const macro = unit("macros", "proc-macro", ["-C", "prefer-dynamic", join(root, "macros.rs")]);
     expect(await make(macro)).toBe("kept");
@@ -225,6 +226,19 @@ describe.skipIf(why !== undefined)("a unit that reads in secret", { timeout: 120
     expect(await make(call())).toBe("hit");
   });
 
+  test("proc-macro that reads a file, itself found through a symlink", async () => {
+    const source = join(root, "ws/user/aliased.rs");
+    const file = join(root, "secret/alias");
+    symlinkSync(join(root, "out/libmacros-1.so"), join(root, "out/libalias.so"));
+    writeFileSync(source, `pub const VALUE: &str = macros::file!("${file}");\n`);
+    const args = ["--extern", `macros=${join(root, "out/libalias.so")}`, source];
+    const call = unit("aliased", "lib", args);
+    expect(await make(call)).toBe("not kept: exit code 125");
+    expect(await make(call)).toBe("kept");
+    writeFiles(root, { "secret/alias": "there" });
+    expect(await make(call)).toBe("kept");
+  });
+
   test("proc-macro that only asks whether there is a folder", async () => {
     const folder = join(root, "secret");
     mkdirSync(folder);
@@ -294,7 +308,6 @@ describe.skipIf(why !== undefined)("a unit that reads in secret", { timeout: 120
     expect(await make(unit("names", "lib", [join(root, "ws/user/names.rs")]))).toBe("kept");
     const args = ["--extern", `names=${join(root, "out/libnames-1.rlib")}`];
     // The package lists its own sources, and this name is in none of them.
-    mkdirSync(join(root, "elsewhere"));
     renameSync(join(root, "ws/user/asks.rs"), join(root, "elsewhere/asks.rs"));
     const asks = (env: Readonly<Record<string, string>>) =>
       unit("asks", "lib", [...args, join(root, "elsewhere/asks.rs")], {

@@ -218,7 +218,8 @@ async function findMacros(
       left.add(node.path);
       continue;
     }
-    paths.push(path);
+    // The compiler may follow a symlink before it opens the library.
+    paths.push(path, node.path);
     const asked = Object.keys(invocation.env);
     for (const name of await macros.mentionedBy(node, asked)) variables.add(name);
   }

@@ -21,7 +21,8 @@ import {
   type PlannerParts,
 } from "./door-world.contract.ts";
 import { createGccPlanner } from "./gcc.ts";
-import { createLinkPlanner, wantsLink } from "./link.ts";
+import { createGccOrLink } from "./gcc-or-link.ts";
+import { createLinkPlanner } from "./link.ts";
 import type { ActionPlan, Planner } from "./plan.ts";
 import type { ShimLink } from "./shim-server.ts";
 import { hasCc } from "./shim-world.contract.ts";
@@ -109,7 +110,7 @@ const settleMs = 40;
 /** Until a task that has ended is written down. */
 const recordMaxMs = 20_000;
 
-export const plainEnv: Readonly<Record<string, string>> = {
+const plainEnv: Readonly<Record<string, string>> = {
   PATH: "/usr/bin:/bin",
   LANG: "C.UTF-8",
 };
@@ -263,8 +264,9 @@ function createPlanners(
   const links = { disk, processes, view };
   const link = createLinkPlanner(links, options);
   const ar = createArPlanner(links, options);
+  const gccOrLink = createGccOrLink(gcc, link);
   return (family, args) => {
-    if (family === "gcc") return wantsLink(args) ? link : gcc;
+    if (family === "gcc") return gccOrLink(args);
     return family === "ar" ? ar : undefined;
   };
 }

@@ -4,6 +4,8 @@
  * Everything that can be wrong with a directory, a port or an invite is found out here, before
  * anything is announced to anybody.
  */
+
+import type { Execute } from "../action/action.ts";
 import { loneTag, meshTagOf } from "../action/record.ts";
 import { openRecords, recordsDefaults } from "../action/records.ts";
 import { isMeshError, MeshError, messageOf } from "../base/errors.ts";
@@ -63,6 +65,11 @@ export interface OpenOptions {
 export interface OpenNode extends MeshNode {
   readonly paths: NodePaths;
   readonly sandbox: Sandbox;
+  /**
+   * Runs one of this node's own actions behind real walls, which are looked for when first needed.
+   * Code "unsupported" where there are none.
+   */
+  readonly boxed: Execute;
   readonly platform: string;
   /** False for an embedded node without a mesh. */
   readonly inMesh: boolean;
@@ -172,6 +179,10 @@ async function openClaimed(
   const platform = platformName(process.platform, process.arch);
   const executors = createExecutors(host, store, sandbox, events.emit, paths, platform, slots);
   opened.push(executors.close);
+  const boxed = createBoxed(
+    { processes, disk, store, emit: events.emit, opened },
+    { wanted: options.sandbox, tmpDir: paths.tmp, sandbox, execute: executors.execute },
+  );
   const { roles } = membership;
   const tier = sandbox.tier;
   const node = createNode(
@@ -192,7 +203,7 @@ async function openClaimed(
       own: { name: membership.name, roles, slots, sandbox: tier, platform, labels: options.labels },
     },
   );
-  return { ...node, paths, sandbox, platform, inMesh };
+  return { ...node, paths, sandbox, boxed, platform, inMesh };
 }
 
 /** Two tasks often miss the same compiler: the second finds what the first took in. */
@@ -251,6 +262,42 @@ function loner(random: Random, name: string): Membership {
     peers: () => [],
     seen: () => {},
     close: async () => {},
+  };
+}
+
+/** Also for a node without a mesh, which has walls for itself only, and starts without them. */
+function createBoxed(
+  deps: {
+    readonly processes: Processes;
+    readonly disk: Disk;
+    readonly store: BlobStore;
+    readonly emit: Emit;
+    readonly opened: (() => Promise<void>)[];
+  },
+  {
+    wanted,
+    tmpDir,
+    sandbox,
+    execute,
+  }: Pick<OpenNode, "sandbox" | "execute"> & {
+    readonly wanted: OpenOptions["sandbox"];
+    readonly tmpDir: string;
+  },
+): Execute {
+  let found: Promise<NativeExecutor | undefined> | undefined;
+  async function look(): Promise<NativeExecutor | undefined> {
+    const own = await probeSandbox(deps, { wanted, tmpDir }, new AbortController().signal);
+    if (own.walls === undefined) return undefined;
+    const native = createNativeExecutor({ ...deps, sandbox: own }, { ...nativeDefaults, tmpDir });
+    deps.opened.push(() => native.close());
+    return native;
+  }
+  return async (spec, onProgress, signal) => {
+    if (sandbox.walls !== undefined) return execute(spec, onProgress, signal);
+    found ??= look();
+    const native = await found;
+    if (native === undefined) throw new MeshError("unsupported", "this node has no sandbox");
+    return native.execute(spec, onProgress, signal);
   };
 }
 
