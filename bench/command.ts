@@ -117,3 +117,27 @@ function readStat(name: string): Stat | undefined {
     return undefined;
   }
 }
+
+/** CPU time of one process by what its threads are for. */
+export interface ThreadTimes {
+  readonly mainMs: number;
+  /** Threads of the JavaScript engine: they collect garbage and compile what runs often. */
+  readonly engineMs: number;
+  /** All others: those that read and write files. */
+  readonly poolMs: number;
+}
+
+/** Of a Node process, to the nanosecond where `cpuOfTreeMs` knows steps of 10 ms. Without children. */
+export function cpuOfThreadsMs(pid: number): ThreadTimes {
+  let mainMs = 0;
+  let engineMs = 0;
+  let poolMs = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const place = `/proc/${pid}/task/${thread}`;
+    const ms = Number(readFileSync(`${place}/schedstat`, "utf8").split(" ")[0]) / 1e6;
+    if (thread === `${pid}`) mainMs += ms;
+    else if (readFileSync(`${place}/comm`, "utf8").startsWith("V8")) engineMs += ms;
+    else poolMs += ms;
+  }
+  return { mainMs, engineMs, poolMs };
+}

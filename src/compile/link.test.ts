@@ -3,7 +3,8 @@ import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeAction } from "../action/encode.ts";
 import { factsHold } from "../exec/facts.ts";
-import { createLdPlanner, createLinkPlanner, wantsLink } from "./link.ts";
+import { createLdPlanner, createLinkPlanner } from "./link.ts";
+import { wantsLink } from "./link-args.ts";
 import {
   createLinkWorld,
   expectFaithful,

@@ -24,7 +24,7 @@ import { createNvccToolkit, findProgram, type NvccProgram } from "./nvcc-toolkit
 import { wholePlan } from "./nvcc-whole.ts";
 import type { Invocation, Planner } from "./plan.ts";
 
-export type { NvccStep, RunStep, StepEnd } from "./nvcc-run.ts";
+export type { RunStep, StepEnd } from "./nvcc-run.ts";
 
 export interface NvccRequest {
   readonly invocation: Invocation;

@@ -268,7 +268,7 @@ function setReadOnly(folder: string, isReadOnly: boolean): boolean {
     chmodSync(folder, isReadOnly ? 0o555 : 0o755);
     return true;
   }
-  const set = spawnSync("chattr", [isReadOnly ? "+i" : "-i", folder]);
+  const set = spawnSync("sh", ["-c", `chattr ${isReadOnly ? "+" : "-"}i "$1"`, "sh", folder]);
   if (set.status !== 0) console.warn("a folder cannot be made immutable here: a case is skipped");
   return set.status === 0;
 }

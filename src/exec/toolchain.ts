@@ -115,9 +115,12 @@ export function createToolchains(
     const found = await probeCompiler(deps, query, signal);
     await addPrograms(gathering, [query.driver, ...found.programs], query.libraryPath, signal);
     for (const path of found.files) await addFile(gathering, path);
-    const cwd = look.find(look.folder("/"), query.cwd, trail);
     for (const path of found.folders) {
-      const folder = cwd?.kind === "folder" ? look.find(cwd.folder, path, trail) : undefined;
+      // Where it is called from is no part of a compiler that says nothing relative to there.
+      const root = look.folder("/");
+      const cwd = path.startsWith("/") ? undefined : look.find(root, query.cwd, trail);
+      const from = path.startsWith("/") ? root : cwd?.kind === "folder" ? cwd.folder : undefined;
+      const folder = from && look.find(from, path, trail);
       // One that is not there now may come: it counts as asked about, and no more.
       if (folder?.kind === "folder") trail.folders.add(folder.folder);
     }
