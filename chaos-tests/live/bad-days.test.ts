@@ -150,7 +150,7 @@ function smallDisk(name: string, sizeKiB: number): string | undefined {
 test.skipIf(!canBuild)(
   "a full disk keeps nobody from building, and leaves nothing half-written",
   async () => {
-    const disk = smallDisk("small", 512);
+    const disk = smallDisk("small", 16 * 1024);
     if (disk === undefined) return;
     try {
       const dataDir = join(disk, "node");

@@ -185,6 +185,8 @@ export function createCourse(deps: CourseDeps): Course {
     if (plan.at === "here" || !options.cacheWrite)
       return { sinceMs: undefined, kept: kept(undefined), answer };
     if (plan.sandboxed) return { sinceMs: undefined, kept: kept("not-traceable"), answer };
+    const whyNoList = await keep.whyNoList(plan);
+    if (whyNoList !== undefined) return { sinceMs: undefined, kept: kept(whyNoList), answer };
     const sinceMs = await keep.settle(plan, arrivedWallMs, signal);
     return { sinceMs, kept: kept(sinceMs === undefined ? "input-changed" : undefined), answer };
   }
@@ -251,13 +253,15 @@ export function createCourse(deps: CourseDeps): Course {
 
   /** Nothing is kept, but the next plan may learn from what was read. */
   async function runUnkept({ plan, options, runHere }: Work, during: AbortSignal): Promise<number> {
-    const learns = plan.at === "anywhere" && options.cacheWrite;
-    try {
-      const { exitCode } = await runHere((learns && plan.hereArgs) || [], false, during);
-      return exitCode;
-    } finally {
-      if (learns) await plan.checkHere?.().catch(() => {});
-    }
+    const shared = plan.at === "anywhere" && options.cacheWrite;
+    const learns = shared && (await keep.whyNoList(plan)) === undefined;
+    const running = runHere((learns && plan.hereArgs) || [], false, during);
+    const learn = async (): Promise<void> => {
+      if (learns) await plan.checkHere?.();
+    };
+    // Not waited for: the shim has gone by then, and who waits for it would be called off.
+    void running.then(learn, learn).catch(() => {});
+    return (await running).exitCode;
   }
 
   /** In this node's own sandbox; undefined when the real tool has to run in place after all. */

@@ -114,14 +114,18 @@ test.each([
   const { outputs } = outcome;
   if (words === 0) delivery.onProgress({ stderr: utf8("early\n"), outputs }, peer);
   await createClock().sleep(1, never);
-  await expect(delivery.commit(outcome, [peer], false, never)).rejects.toMatchObject({ code: "limit" });
+  await expect(delivery.commit(outcome, [peer], false, never)).rejects.toMatchObject({
+    code: "limit",
+  });
   expect(asked).toEqual([]);
 });
 
 test("a dependency file too large to be one is not taken into memory", async () => {
   const outputs = [sized("x.d", 65 * 2 ** 20), await output("x.rmeta", "metadata")];
   const outcome = { exitCode: 0, outputs, stdout: emptyDigest, stderr: emptyDigest };
-  await expect(deliver().commit(outcome, [peer], false, never)).rejects.toMatchObject({ code: "limit" });
+  await expect(deliver().commit(outcome, [peer], false, never)).rejects.toMatchObject({
+    code: "limit",
+  });
 });
 
 test("success without the main output is refused", async () => {
@@ -153,6 +157,11 @@ test.each([
   expect(shown).toBe("first\n");
   const said = await store.put(utf8(`first\n${text.repeat(count)}`.slice(0, 2 ** 20)));
   const outputs = [facts, await output("x.rmeta", "metadata")];
-  await delivery.commit({ exitCode: 0, outputs, stdout: emptyDigest, stderr: said }, [peer], false, never);
+  await delivery.commit(
+    { exitCode: 0, outputs, stdout: emptyDigest, stderr: said },
+    [peer],
+    false,
+    never,
+  );
   expect(readFileSync(join(folder, "x.rmeta"), "utf8")).toBe("metadata");
 });

@@ -1,4 +1,13 @@
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -30,6 +39,8 @@ let slot: Slot;
 let planned: number;
 let check: ActionPlan["check"];
 let checkHere: ActionPlan["checkHere"];
+/** More of the plan. */
+let more: Partial<ActionPlan>;
 let queued: Promise<void>;
 
 /** `gcc -c IN -o OUT` may run anywhere and may also write OUT.d. */
@@ -55,6 +66,7 @@ const planner: Planner = async ({ args, cwd, compiler }) => {
     facts: { files: [], asked: [], versions: [] },
     ...(check === undefined ? {} : { check }),
     ...(checkHere === undefined ? {} : { checkHere }),
+    ...more,
   };
 };
 
@@ -71,6 +83,7 @@ beforeEach(async () => {
   planned = 0;
   check = undefined;
   checkHere = undefined;
+  more = {};
   queued = on.nextQueued();
   build = door.openBuild("b1", sharing);
   world.compiler("gcc", 'echo "local $@" >&2; echo local >a.o; exit 6');
@@ -374,6 +387,35 @@ test("a shim that has gone before its result is remembered is counted all the sa
   looked.resolve();
   await settled;
   expect(build.summary()).toMatchObject({ tasks: 1, local: 1 });
+});
+
+test("a run of which nothing is kept is counted, however long its check takes", async () => {
+  world.compiler("gcc", "echo object >a.o");
+  writeFileSync(file("a.h"), "");
+  utimesSync(file("a.h"), 4e9, 4e9);
+  const header = on.parts.view.look().file(file("a.h"));
+  more = { facts: { files: header === undefined ? [] : [header], asked: [], versions: [] } };
+  checkHere = () => new Promise(() => {});
+  slot();
+  expect(await compile().ended).toMatchObject({ code: 0 });
+  await build.settled(new AbortController().signal);
+  expect(build.summary()).toMatchObject({ tasks: 1, local: 1 });
+  expect(on.records).toMatchObject([{ source: "here", kept: "input-changed" }]);
+});
+
+test("a compiler is not asked for a list that it could not write", async () => {
+  world.compiler("gcc", 'echo "$@" >>calls; echo object >a.o');
+  slot();
+  mkdirSync(file("lists"));
+  for (const list of ["lists/1.d", "gone/1.d"]) {
+    more = { hereArgs: [`-MF${list}`], hereFile: file(list) };
+    const args = list.startsWith("gone") ? ["-g"] : [];
+    expect(await compile(...args).ended).toMatchObject({ code: 0 });
+  }
+  await build.settled(new AbortController().signal);
+  const calls = readFileSync(file("calls"), "utf8").trim().split("\n");
+  expect(calls).toEqual(["-MFlists/1.d -c a.c -o a.o", "-g -c a.c -o a.o"]);
+  expect(on.records.map(({ kept }) => kept)).toEqual([undefined, "io"]);
 });
 
 test("a build can be opened once, and only so many at a time", () => {

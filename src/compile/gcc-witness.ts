@@ -18,10 +18,13 @@ export interface Witness {
     args: readonly string[],
     cwd: string,
     inputs: readonly TreeEntry[],
-  ): Pick<ActionPlan, "hereArgs" | "checkHere">;
+  ): Pick<ActionPlan, "hereArgs" | "hereFile" | "checkHere">;
 }
 
-/** These write the command line, ours included, into the object. */
+/**
+ * These write the command line, ours included, into the object. A name with a line break cannot be
+ * told from two in such a file.
+ */
 const recorded = /^-[fg]record-/;
 
 /** @param folder an existing one for such files; undefined: nobody looks after them. */
@@ -32,11 +35,12 @@ export function createWitness(disk: Disk, view: FileView, folder: string | undef
       const [unit] = units;
       const isPlain = units.length === 1 && makes === "object" && assembler === "none";
       if (lists === undefined || !isPlain || unit?.dependencyPath !== undefined) return {};
-      if (args.some((arg) => recorded.test(arg))) return {};
+      if ([cwd, ...args].some((word) => recorded.test(word) || word.includes("\n"))) return {};
       const path = lists.next();
       const check = checkDependencies(view, [path], cwd, inputs);
       return {
         hereArgs: ["-MD", "-MF", path],
+        hereFile: path,
         async checkHere() {
           try {
             await check(async () => (disk.statNow(path) ? disk.read(path) : undefined));

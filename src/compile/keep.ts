@@ -2,6 +2,7 @@
  * Turns what a task's own run gave into a known result, unless something speaks against it: an
  * input that changed meanwhile, a file that was read and is no input, an output that is missing.
  */
+import { dirname } from "node:path";
 import { type ActionOutcome, blobsOf, type OutputBlob } from "../action/action.ts";
 import type { Results } from "../action/results.ts";
 import { isMeshError } from "../base/errors.ts";
@@ -13,7 +14,7 @@ import type { Planned, RunInPlace } from "./course.ts";
 
 export interface KeepDeps {
   readonly store: Pick<BlobStore, "put" | "putFile" | "read" | "pin">;
-  readonly disk: Pick<Disk, "statNow" | "read">;
+  readonly disk: Pick<Disk, "statNow" | "read" | "append" | "freeBytes">;
   readonly clock: Clock;
   readonly view: FileView;
   readonly results: Pick<Results, "keep">;
@@ -28,6 +29,8 @@ export interface Keep {
    * the wall clock at which every input was as planned; undefined when one is not.
    */
   settle(plan: SharedPlan, plannedMs: number, signal: AbortSignal): Promise<number | undefined>;
+  /** Why what `hereArgs` has the tool write has no place, so that the tool would fail. */
+  whyNoList(plan: SharedPlan): Promise<string | undefined>;
   /**
    * After a run in place. Calls `copied` once nothing needs the outputs where they are any more.
    * Resolves to why nothing is kept, or undefined. Never rejects because of the result.
@@ -48,6 +51,8 @@ export interface KeptRun {
 
 /** Time stamps of files come from a clock that the kernel moves this seldom, at worst. */
 const stampStepMs = 10;
+/** Many compilers may write their lists at the same time. */
+const hereFileMaxBytes = 4 * 1024 * 1024;
 
 export function createKeep(deps: KeepDeps): Keep {
   const { store, disk, view, results, clock } = deps;
@@ -67,6 +72,18 @@ export function createKeep(deps: KeepDeps): Keep {
     await clock.sleep(Math.max(0, youngestMs + stampStepMs + 1 - nowMs), signal);
     const seenMs = clock.wallMs();
     return factsHold(facts, view.look()) ? seenMs : undefined;
+  }
+
+  async function whyNoList({ hereFile }: SharedPlan): Promise<string | undefined> {
+    if (hereFile === undefined) return undefined;
+    try {
+      if ((await disk.freeBytes(dirname(hereFile))) < hereFileMaxBytes) return "no-space";
+      await disk.append(hereFile, new Uint8Array(0));
+      return undefined;
+    } catch (error) {
+      if (!isMeshError(error)) throw error;
+      return error.code;
+    }
   }
 
   async function copyOutputs(
@@ -158,6 +175,7 @@ export function createKeep(deps: KeepDeps): Keep {
 
   return {
     settle,
+    whyNoList,
     inPlace: (plan, run, copied) => inPlace(plan, run, copied).catch(whyNot),
     outcome: (plan, result, runMs) => outcome(plan, result, runMs).catch(whyNot),
     portable: (plan, result, runMs) =>

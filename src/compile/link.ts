@@ -134,7 +134,7 @@ function createPlanner(
     { words }: Wanted,
     cwd: string,
     inputs: ReadonlyMap<string, TreeEntry>,
-  ): Pick<ActionPlan, "hereArgs" | "checkHere"> {
+  ): Pick<ActionPlan, "hereArgs" | "hereFile" | "checkHere"> {
     const own = words.dependencyFile;
     if (own !== undefined) {
       const path = own.startsWith("/") ? own : `${cwd}/${own}`;
@@ -143,6 +143,7 @@ function createPlanner(
     const path = lists.next();
     return {
       hereArgs: [...wrapping, `--dependency-file=${path}`],
+      hereFile: path,
       checkHere: () => checkLinkList(deps, path, cwd, inputs).finally(() => lists.remove(path)),
     };
   }

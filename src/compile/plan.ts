@@ -49,6 +49,8 @@ export interface ActionPlan {
   readonly sandboxed?: boolean;
   /** In front of the user's arguments in a run in place; they change no output. */
   readonly hereArgs?: readonly string[];
+  /** A file that `hereArgs` has the tool write; where it could not, it would fail. */
+  readonly hereFile?: string;
   /**
    * Looks at outputs before they are put in place or kept: output path to bytes reader. Rejects
    * with "malformed" or "refused" when they cannot be what a local run would have written.

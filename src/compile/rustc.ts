@@ -325,14 +325,14 @@ function hereOf(
   { disk, random, scratch, lessons }: Parts,
   checked: CheckedUnit,
   traced: boolean,
-): Pick<ActionPlan, "hereArgs" | "checkHere"> {
+): Pick<ActionPlan, "hereArgs" | "hereFile" | "checkHere"> {
   const { unit } = checked;
   const links = unit.linking !== undefined;
   if (!links && !traced) return {};
   const name = `linked-${Buffer.from(random.bytes(8)).toString("hex")}.d`;
   const written = join(scratch, name);
   return {
-    ...(links && { hereArgs: dependencyArgs(written) }),
+    ...(links && { hereArgs: dependencyArgs(written), hereFile: written }),
     async checkHere() {
       // Where nothing is kept of it, it still tells what to do better the next time.
       if (traced && disk.statFollowNow(unit.depInfo)?.kind === "file")

@@ -58,7 +58,6 @@ const call = {
   symlink: promisify(fs.symlink),
   readlink: promisify(fs.readlink),
   readdir: promisify(fs.readdir),
-  mkdir: promisify(fs.mkdir),
   chmod: promisify(fs.chmod),
   utimes: promisify(fs.utimes),
   copyFile: promisify(fs.copyFile),
@@ -303,7 +302,7 @@ async function makeFolder(path: string): Promise<void> {
   // A second try, because somebody else may have made the parent between our two looks.
   for (const lastTry of [false, true]) {
     try {
-      await call.mkdir(path);
+      fs.mkdirSync(path);
       return;
     } catch (error) {
       if (!(error instanceof Error && "code" in error)) throw error;
