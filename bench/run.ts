@@ -12,6 +12,9 @@ import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Bench, type Result, showResult } from "./bench.ts";
+import { cache } from "./build/cache.ts";
+import { cacheCargo } from "./build/cache-cargo.ts";
+import { cacheHit } from "./build/cache-hit.ts";
 import { clientCpu } from "./build/client-cpu.ts";
 import { join as joinBench } from "./build/join.ts";
 import { oneNode } from "./build/one-node.ts";
@@ -31,6 +34,9 @@ const benches: readonly Bench[] = [
   clientCpu,
   threeNodes,
   oneNode,
+  cache,
+  cacheHit,
+  cacheCargo,
 ];
 const runsMax = 1000;
 const results = join(import.meta.dirname, "results");

@@ -3,12 +3,13 @@ import { appendFile, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  drawAll,
   expectSame,
   has,
+  hits,
   leftovers,
   type MeshBuilt,
   meshBuild,
-  type Summary,
   snapshot,
   testMaxMs,
 } from "./builds.ts";
@@ -31,26 +32,6 @@ beforeAll(async () => {
   world = await createWorld();
 });
 afterAll(() => world?.close());
-
-const hits = ({ cachedLocal, cachedMesh }: Summary): number => cachedLocal + cachedMesh;
-
-/**
- * Builds anew until everything is known. A home that is slow to answer counts as one that does not
- * know, so one build may miss some results; what it does then is not remembered.
- */
-async function drawAll(
-  build: (...flags: string[]) => Promise<MeshBuilt>,
-  tasks: number,
-): Promise<{ readonly fromMesh: number; readonly built: MeshBuilt }> {
-  let fromMesh = 0;
-  for (let tries = 0; ; tries += 1) {
-    const built = await build("--no-cache-write");
-    fromMesh += built.summary.cachedMesh;
-    if (hits(built.summary) >= tasks) return { fromMesh, built };
-    if (tries === 20) throw new Error(`never all known: ${JSON.stringify(built.summary)}`);
-    await new Promise((wake) => setTimeout(wake, 500));
-  }
-}
 
 describe.skipIf(!has("cmake") || !has("g++"))("a CMake project that one node has built", () => {
   /** Nine compiles and the link. */
