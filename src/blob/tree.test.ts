@@ -11,6 +11,7 @@ import {
 import { digestToProto } from "../wire/messages.ts";
 import { decodeTree, encodeTree, type TreeEntry } from "./tree.ts";
 import { compareNames, readFolder, writeFolder, writeTree } from "./tree-bytes.ts";
+import { createTreeEncoder } from "./tree-encoder.ts";
 import { treeMaxDepth } from "./tree-names.ts";
 
 const malformed = expect.objectContaining({ code: "malformed" });
@@ -90,6 +91,35 @@ test("a tree does not depend on the order of its entries, nor on implied folders
       expect(encodeTree([...turned, ...parents])).toEqual(first);
     }),
   );
+});
+
+test.each([
+  ["everything", { namesMax: 100_000, keptMaxBytes: 2 ** 25 }],
+  ["next to nothing", { namesMax: 5, keptMaxBytes: 100 }],
+])("remembering %s of the trees before changes no tree", (_what, options) => {
+  fc.assert(
+    fc.property(fc.array(anyEntries, { minLength: 2, maxLength: 6 }), (trees) => {
+      const remembering = createTreeEncoder(options);
+      // Each once more, after others had the same names for something else.
+      for (const entries of [...trees, ...trees]) {
+        const { root, tree, treeBytes } = createTreeEncoder()(entries);
+        const again = remembering(entries);
+        expect(again.root).toBe(root);
+        expect(again.tree).toBe(tree);
+        expect(Buffer.from(again.treeBytes).equals(treeBytes)).toBe(true);
+      }
+    }),
+  );
+});
+
+test("a refused tree leaves nothing behind in the ones after it", () => {
+  const encode = createTreeEncoder();
+  const good = [file("/a/x"), file("/a/y", b)];
+  const { root } = encode(good);
+  expect(() => encode([file("/a/x"), file("/a/z"), file("/a/x/y")])).toThrow(malformed);
+  expect(() => encode([file("/a/x", b), file("/a/x", a)])).toThrow(malformed);
+  expect(encode(good).root).toBe(root);
+  expect(encode([file("/a/x")]).root).toBe(createTreeEncoder()([file("/a/x")]).root);
 });
 
 test("the bytes are those of the generated codec", () => {

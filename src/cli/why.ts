@@ -11,6 +11,7 @@ import { reasonText } from "../compile/why-reasons.ts";
 import { createDisk } from "../host/disk.ts";
 import { ask } from "./client.ts";
 import { exitFailed } from "./exit.ts";
+import { countOf } from "./summary.ts";
 import { painter, type Terminal } from "./terminal.ts";
 import { type Explained, whyList, whyText } from "./why-text.ts";
 
@@ -68,16 +69,20 @@ function nothingText(query: string, dataDir: string, records: number): string {
   return records === 0
     ? `nothing is remembered in ${dataDir} yet: run \`mesh build\` or \`mesh exec\` first, ` +
         "or name another directory with --data-dir or MESH_DIR"
-    : `no compile of ${query} is remembered, though ${records} other tasks are: name a source ` +
-        "or an output as the build does, or the last parts of its path";
+    : `no compile of ${query} is remembered (${countOf(records, "task")} of other files ` +
+        `${records === 1 ? "is" : "are"}): name a source or an output as the build does, ` +
+        "or the last parts of its path";
 }
 
 /** With reasons in words besides the short ones, and everything that differs. */
 function jsonOf({ record, miss }: Explained): object {
   const inWords = (reason: string | undefined) => reason && reasonText(reason);
+  // Elsewhere it is only why nobody would have been asked.
+  const whyHere = record.source === "here" ? record.whyHere : undefined;
   return {
     ...record,
-    whyHereText: inWords(record.whyHere),
+    whyHere,
+    whyHereText: inWords(whyHere),
     fallbackText: inWords(record.fallback),
     keptText: inWords(record.kept),
     miss: missJson(miss),
