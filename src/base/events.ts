@@ -61,9 +61,20 @@ export type MeshEvent =
       readonly build: string;
       readonly peer: PeerId | undefined;
       readonly attempt: number;
+      /** Another attempt runs already, and lags behind; the first to be done wins. */
+      readonly backup: boolean;
     }
   | {
       readonly event: "task-requeued";
+      readonly task: TaskId;
+      readonly build: string;
+      readonly peer: PeerId;
+      readonly attempt: number;
+      readonly reason: string;
+    }
+  /** One of two attempts is over, and the other one goes on or has won. */
+  | {
+      readonly event: "task-released";
       readonly task: TaskId;
       readonly build: string;
       readonly peer: PeerId;

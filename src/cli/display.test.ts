@@ -31,7 +31,14 @@ const queued = (id: string, build = "b") =>
     stealable: true,
   }) as const;
 const startedTask = (id: string, where: typeof peer | undefined) =>
-  ({ event: "task-started", task: asTaskId(id), build: "b", peer: where, attempt: 0 }) as const;
+  ({
+    event: "task-started",
+    task: asTaskId(id),
+    build: "b",
+    peer: where,
+    attempt: 0,
+    backup: false,
+  }) as const;
 const done = (id: string, source: "here" | "there" | "cached-here" | "cached-mesh") =>
   ({
     event: "task-done",

@@ -26,7 +26,14 @@ const queued = (id: string): ControlEvent => {
   return { event: "task-queued", task, build, kind: "c++", label: `${id}.cc`, stealable: true };
 };
 const started = (id: string, where: typeof peer | undefined): ControlEvent => {
-  return { event: "task-started", task: asTaskId(id), build, peer: where, attempt: 0 };
+  return {
+    event: "task-started",
+    task: asTaskId(id),
+    build,
+    peer: where,
+    attempt: 0,
+    backup: false,
+  };
 };
 const done = (
   id: string,

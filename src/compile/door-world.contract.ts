@@ -121,11 +121,11 @@ export async function createDoorWorld(
     network: { ...network, self },
   });
   const slots = createSlots(slotsCount);
-  const control = { send: () => {}, broadcastLoad: () => {} };
+  const control = { send: () => {}, push: () => {}, hint: () => {} };
   const durations = createDurations(10);
   const owner = createOwner(
-    { clock, control, store, slots, durations, emit, idPrefix: "t" },
-    { leaseMs: 60_000, tasksMax },
+    { self, clock, control, store, slots, durations, emit, idPrefix: "t", onSpare: () => {} },
+    { leaseMs: 60_000, tasksMax, order: "critical-path" },
   );
   const view = createFileView({ disk, store, clock }, { ...fileViewDefaults, settleMs });
   const scratch = join(data, "lists");

@@ -60,6 +60,7 @@ export async function createPeer(): Promise<Peer> {
       started.push(spec);
       return world.processes.run(spec, signal);
     },
+    vitals: () => world.processes.vitals(),
     close: () => world.processes.close(),
   };
   const { elfClosure } = createToolchains({ disk, processes, store, clock, view });

@@ -37,6 +37,7 @@ describe.skipIf(missingTools.length > 0)("a toolchain", { timeout: 120_000 }, ()
         started.push(spec);
         return processes.run(spec, signal);
       },
+      vitals: () => processes.vitals(),
       close: () => processes.close(),
     };
     const store = { has: () => true, adopt: (_: string, path: string) => void adopted.push(path) };

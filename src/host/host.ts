@@ -208,5 +208,15 @@ export interface Processes {
    * nothing of it is left. Code "io" when it cannot be started, errno first (ENOENT, EACCES).
    */
   run(spec: RunSpec, signal: AbortSignal): Promise<RunResult>;
+  /** How busy the machine is with everybody's processes. Cheap: read it as often as needed. */
+  vitals(): Vitals;
   close(): Promise<void>;
+}
+
+export interface Vitals {
+  readonly cores: number;
+  /** Processes and threads that run or wait for a core at this moment, without the reader. */
+  readonly runnable: number;
+  /** What new processes can have without anything being swapped out. */
+  readonly memoryFreeBytes: number;
 }

@@ -12,6 +12,7 @@ import { concatBytes } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import type { Processes, RunResult, RunSpec } from "./host.ts";
 import type { Order, Report } from "./spawner.ts";
+import { readVitals } from "./vitals.ts";
 
 export interface ProcessesOptions {
   /** Commands at once; one more is refused with code "limit". */
@@ -77,6 +78,8 @@ export function createProcesses(
         if (runs.size === 0) setAwake(child, false);
       }
     },
+
+    vitals: readVitals,
 
     async close() {
       closed = true;

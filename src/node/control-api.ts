@@ -311,7 +311,8 @@ const fields: { readonly [E in EventName]: Fields<E> } = {
   "peer-left": { peer, name: words, reason: words },
   "peer-refused": { peer, code, reason: words },
   "task-queued": { ...inBuild, kind: words, label: words, stealable: boolean },
-  "task-started": { ...inBuild, peer: somePeer, attempt: count },
+  "task-started": { ...inBuild, peer: somePeer, attempt: count, backup: boolean },
+  "task-released": { ...inBuild, peer, attempt: count, reason: words },
   "task-requeued": { ...inBuild, peer, attempt: count, reason: words },
   "task-stale": { task, peer, attempt: count },
   "task-done": {

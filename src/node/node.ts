@@ -16,14 +16,17 @@ import type { BlobStore } from "../blob/store.ts";
 import type { TreeEntry } from "../blob/tree.ts";
 import type { Host } from "../host/host.ts";
 import { platformsOf } from "../peer/capability.ts";
-import { createControl, type LiveControl } from "../peer/control.ts";
+import { type ControlHandlers, createControl, type LiveControl } from "../peer/control.ts";
 import { createDirectory, type LiveDirectory } from "../peer/directory.ts";
 import type { Description } from "../peer/hello-message.ts";
 import type { Membership } from "../peer/membership.ts";
 import { createDurations } from "../work/durations.ts";
-import { createOwner, type OwnerParts } from "../work/owner.ts";
+import { createLending } from "../work/lending.ts";
+import { createOwner, type OwnerOptions, type OwnerParts } from "../work/owner.ts";
 import { createSlots, type Slots } from "../work/slots.ts";
 import { createThief, type Thief } from "../work/thief.ts";
+import type { Strategy } from "../work/victim.ts";
+import { aroundSelf } from "./own-peer.ts";
 
 export interface NodeDeps {
   readonly host: Host;
@@ -47,12 +50,24 @@ export interface NodeOptions {
   readonly leaseMs: number;
   readonly beatMs: number;
   readonly prefetchTasks: number;
+  /** How victims are chosen; all but the default are for comparison. */
+  readonly strategy: Strategy;
+  /** Which of this node's own tasks go first. */
+  readonly order: OwnerOptions["order"];
+  /** How long a leaving node lets foreign tasks run to their end. */
+  readonly drainMs: number;
+  /** "spare": no more than whoever uses this machine leaves free. */
+  readonly lend: "spare" | "always";
 }
 
-export const nodeDefaults: Pick<NodeOptions, "leaseMs" | "beatMs" | "prefetchTasks"> = {
+export const nodeDefaults: Omit<NodeOptions, "own" | "bootstrap"> = {
   leaseMs: 2000,
   beatMs: 500,
   prefetchTasks: 1,
+  strategy: "power-of-two",
+  order: "critical-path",
+  drainMs: 5000,
+  lend: "spare",
 };
 
 const tasksMax = 100_000;
@@ -76,7 +91,10 @@ export interface MeshNode {
   readonly owner: OwnerParts;
   readonly thief: Thief;
   readonly execute: Execute;
-  /** Ends stealing, says goodbye and lets go of the network. The host's other ports stay. */
+  /**
+   * Hands back what was stolen and does not run, lets what runs end within `drainMs`, says goodbye
+   * and lets go of the network. The host's other ports stay.
+   */
   stop(): Promise<void>;
 }
 
@@ -109,16 +127,22 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
   const slots = createSlots(own.slots);
   const durations = createDurations(labelsMax);
   const idPrefix = hexOf(random.bytes(8));
+  const platforms = platformsOf(own, "foreign");
+  const around = aroundSelf(host.network.self, own, control, directory);
   const owner = createOwner(
-    { clock, control, store, slots, durations, emit, idPrefix },
-    { leaseMs: options.leaseMs, tasksMax },
-  );
-  const thief = createThief(
     {
+      ...{ self: host.network.self, clock, control: around.control, store, slots, durations, emit },
+      idPrefix,
+      onSpare: () => thief.wake(),
+    },
+    { leaseMs: options.leaseMs, tasksMax, order: options.order },
+  );
+  const thief: Thief = createThief(
+    {
+      self: host.network.self,
       clock,
       random,
-      control,
-      directory,
+      ...around,
       slots,
       emit,
       store,
@@ -128,18 +152,30 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
       results,
       isSealed: ({ platform: { platform } }) => platform === "wasm" || own.sandbox !== "none",
       ownQueued: () => owner.load().queued,
-      platforms: platformsOf(own, "foreign"),
+      platforms,
+      lent:
+        options.lend === "always"
+          ? () => slots.count
+          : createLending({ processes: host.processes, clock, slots }),
     },
     {
       beatMs: options.beatMs,
       prefetchTasks: options.prefetchTasks,
+      strategy: options.strategy,
       retryMs,
       retryMaxMs,
       keepAnsweredMs,
     },
     signal,
   );
-  connect(control, directory, owner, thief);
+  const handlers = handlersOf(owner, thief);
+  around.attach(handlers);
+  control.attach(handlers);
+  directory.onJoined(() => thief.wake());
+  directory.onLeft(({ id }) => {
+    owner.onPeerLeft(id);
+    thief.onPeerLeft(id);
+  });
   control.start(signal);
   directory.start(signal);
 
@@ -159,8 +195,9 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     thief,
     execute,
     async stop() {
-      stopped.abort(new DOMException("the node is stopping", "AbortError"));
       owner.stop(new MeshError("cancelled", "this node is stopping"));
+      await thief.drain(options.drainMs);
+      stopped.abort(new DOMException("the node is stopping", "AbortError"));
       // Results that nobody was told of yet, while there is somebody to be told.
       await results.close();
       // Then the directory: peers that hear the goodbye must not be dialled again.
@@ -172,15 +209,12 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
 }
 
 /** Both halves of the work hear what comes over the wire. */
-function connect(
-  control: LiveControl,
-  directory: LiveDirectory,
-  owner: OwnerParts,
-  thief: Thief,
-): void {
-  control.attach({
+function handlersOf(owner: OwnerParts, thief: Thief): ControlHandlers {
+  return {
     load: owner.load,
     onSteal: owner.onSteal,
+    onPush: thief.onPush,
+    onLifeline: owner.onLifeline,
     onLoad: () => thief.wake(),
     onMessage(peer, { type, value }) {
       switch (type) {
@@ -198,12 +232,7 @@ function connect(
           return thief.onCancel(peer, value.task, value.attempt);
       }
     },
-  });
-  directory.onJoined(() => thief.wake());
-  directory.onLeft(({ id }) => {
-    owner.onPeerLeft(id);
-    thief.onPeerLeft(id);
-  });
+  };
 }
 
 function hexOf(bytes: Uint8Array): string {

@@ -5,11 +5,13 @@
  * this has to think of it.
  */
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
+import { concatBytes } from "../base/bytes.ts";
 import { MeshError } from "../base/errors.ts";
 import { type Frame, frameOf, optionalFlag } from "../wire/frame.ts";
 import {
   BeatSchema,
   CancelSchema,
+  type Grant,
   type Load,
   LoadSchema,
   type StealGrant,
@@ -36,6 +38,7 @@ export interface ControlFrameTypes {
   readonly cancel: 9;
   readonly ping: 10;
   readonly pong: 11;
+  readonly lifeline: 12;
 }
 
 export const controlFrame: ControlFrameTypes = {
@@ -50,6 +53,7 @@ export const controlFrame: ControlFrameTypes = {
   cancel: 9,
   ping: 10,
   pong: 11,
+  lifeline: 12,
 };
 
 /** Names for counters, by frame type. */
@@ -62,13 +66,14 @@ export const controlTypes: ReadonlySet<number> = new Set(controlNames.keys());
 export const controlFrameMaxBytes: number = 1024 * 1024;
 
 /** Tasks in one grant. */
-export const grantsMax: number = 256;
+const grantsMax: number = 256;
 
 const taskMaxChars = 128;
 const textMaxChars = 4096;
 const heldMax = 4096;
 const outputsMax = 4096;
 const platformsMax = 64;
+const holdsMaxBytes = 640;
 
 export function encodeLoad(load: Omit<Load, "$typeName" | "$unknown">): Frame {
   return frameWith(controlFrame.load, LoadSchema, create(LoadSchema, load));
@@ -76,6 +81,22 @@ export function encodeLoad(load: Omit<Load, "$typeName" | "$unknown">): Frame {
 
 export function decodeLoad(frame: Frame): Load {
   return decodeMessage(LoadSchema, frame.payload);
+}
+
+/** The same frame with a load in front of its payload; `aux` says how many bytes of it. */
+export function withLoad(frame: Frame, load: Uint8Array): Frame {
+  return { ...frame, aux: load.byteLength, payload: concatBytes([load, frame.payload]) };
+}
+
+/** Undoes `withLoad`. @throws MeshError "malformed" */
+export function splitLoad(frame: Frame): { readonly load: Load | undefined; readonly rest: Frame } {
+  const { aux, payload } = frame;
+  if (aux === 0) return { load: undefined, rest: frame };
+  check(aux <= payload.byteLength, "a load");
+  return {
+    load: decodeMessage(LoadSchema, payload.subarray(0, aux)),
+    rest: { ...frame, aux: 0, payload: payload.subarray(aux) },
+  };
 }
 
 export function encodeStealRequest(request: StealRequest): Uint8Array {
@@ -89,10 +110,27 @@ export function decodeStealRequest(frame: Frame): StealRequest {
     request.platforms.every((platform) => platform.length <= taskMaxChars),
     "a steal request",
   );
+  check(request.holds.byteLength <= holdsMaxBytes, "a steal request");
   return request;
 }
 
-export function encodeGrant(grant: StealGrant): Uint8Array {
+/** As many of the grants as one message holds, encoded, and those that it does not. */
+export function fitGrant(grant: StealGrant): {
+  readonly payload: Uint8Array;
+  readonly tooMany: readonly Grant[];
+} {
+  const grants = grant.grants.slice(0, grantsMax);
+  const tooMany = grant.grants.slice(grantsMax);
+  let payload = encodeGrant({ ...grant, grants });
+  while (payload.byteLength > controlFrameMaxBytes) {
+    const last = grants.pop();
+    if (last !== undefined) tooMany.push(last);
+    payload = encodeGrant({ ...grant, grants });
+  }
+  return { payload, tooMany };
+}
+
+function encodeGrant(grant: StealGrant): Uint8Array {
   const grants = grant.grants.map((one) =>
     one.label.length > textMaxChars ? { ...one, label: one.label.slice(0, textMaxChars) } : one,
   );

@@ -11,18 +11,27 @@ import { type Calls, createCalls } from "../wire/call.ts";
 import { type Channel, createChannel, type Urgency } from "../wire/channel.ts";
 import { type Frame, frameHeaderBytes } from "../wire/frame.ts";
 import type { OwnLoad } from "./control.ts";
-import { controlFrameMaxBytes, controlTypes, encodeLoad, pingFrame } from "./control-frames.ts";
+import {
+  controlFrameMaxBytes,
+  controlTypes,
+  encodeLoad,
+  pingFrame,
+  withLoad,
+} from "./control-frames.ts";
 import { type Watched, watch } from "./watched.ts";
 
 export interface Link {
   readonly peer: PeerId;
   readonly calls: Calls;
-  /** Queues a frame, and in front of it the load if it changed. False: the link is over. */
-  send(frame: Frame, urgency?: Urgency): boolean;
+  /**
+   * Queues a frame, and inside it the load if that changed. False: the link is over. A lazy one
+   * goes with the next frame that is not, or after a short time.
+   */
+  send(frame: Frame, urgency?: Urgency | "lazy"): boolean;
   /** Sends the load alone, if it differs from what the peer was told last. */
   sendLoad(): void;
-  /** What the peer was told last. */
-  toldLoad(): OwnLoad | undefined;
+  /** What the peer was told last, and when. */
+  told(): { readonly load: OwnLoad | undefined; readonly atMs: number };
   /** Asks for a sign of life. */
   ping(): void;
   /** Takes the stream over; false when there is one already. */
@@ -51,6 +60,8 @@ export interface LinkDeps {
   readonly load: () => OwnLoad | undefined;
   readonly nextSequence: () => bigint;
   readonly onSent: (type: number) => void;
+  /** Something went onto the wire, however many frames it is. */
+  readonly onWire: () => void;
   readonly onFrame: (frame: Frame) => void;
   /** The stream ended while the link was in use. With `fault`, by the peer's doing. */
   readonly onEnded: (reason: string, fault: MeshError | undefined) => void;
@@ -61,6 +72,10 @@ const dropAboveBytes = 256 * 1024;
 /** A peer that lets this much wait does not read; one frame of full size always fits on top. */
 const queueMaxBytes = 1024 * 1024 + controlFrameMaxBytes + frameHeaderBytes;
 const fullReason = "it does not read: too much waits to be sent";
+/** What is not urgent waits this long for something to ride with. */
+const lazyMs = 50;
+/** ... and no more than so many frames of it. */
+const lazyMax = 64;
 const stealsMax = 64;
 const stealDeadlineMs = 2000;
 /** Silence is this long with no frame at all, counted from the oldest unanswered question. */
@@ -80,6 +95,9 @@ export function createLink(deps: LinkDeps): Link {
   let early: Frame[] = [];
   let earlyBytes = 0;
   let told: OwnLoad | undefined;
+  let toldMs = Number.NEGATIVE_INFINITY;
+  let lazy: Frame[] = [];
+  let isLazyDue = false;
   let newest = 0n;
   let heardMs = clock.nowMs();
   let askedMs: number | undefined = heardMs;
@@ -87,6 +105,7 @@ export function createLink(deps: LinkDeps): Link {
   let pings = 0;
   const frames = createBudget(clock, framesBurst, framesPerSecond);
   const bytes = createBudget(clock, bytesBurst, bytesPerSecond);
+  const ended = new AbortController();
 
   function queue(frame: Frame, urgency: Urgency): boolean {
     if (over) return false;
@@ -105,19 +124,60 @@ export function createLink(deps: LinkDeps): Link {
     return true;
   }
 
-  function send(frame: Frame, urgency: Urgency = "must"): boolean {
-    sendLoad();
-    const queued = queue(frame, urgency);
-    if (queued) deps.onSent(frame.type);
-    return queued;
+  function send(frame: Frame, urgency: Urgency | "lazy" = "must"): boolean {
+    if (urgency === "lazy") return sendLater(frame);
+    sendLazy();
+    return sendNow(frame, urgency);
+  }
+
+  function sendNow(frame: Frame, urgency: Urgency): boolean {
+    const load = news();
+    const whole = load === undefined ? frame : withLoad(frame, encodeLoad(load).payload);
+    const isOne = whole.payload.byteLength <= controlFrameMaxBytes;
+    if (!isOne) sendLoad();
+    const queued = queue(isOne ? whole : frame, urgency);
+    if (!queued) return false;
+    if (isOne && load !== undefined) wasTold(load);
+    deps.onSent(frame.type);
+    return true;
+  }
+
+  function sendLater(frame: Frame): boolean {
+    if (over) return false;
+    lazy.push(frame);
+    if (lazy.length >= lazyMax) sendLazy();
+    else if (!isLazyDue) {
+      isLazyDue = true;
+      void clock.sleep(lazyMs, ended.signal).then(sendLazy, () => {});
+    }
+    return true;
+  }
+
+  function sendLazy(): void {
+    isLazyDue = false;
+    const frames = lazy;
+    lazy = [];
+    for (const frame of frames) sendNow(frame, "must");
+  }
+
+  /** The load, if the peer was told another one last. */
+  function news(): (OwnLoad & { readonly sequence: bigint }) | undefined {
+    const load = deps.load();
+    if (load === undefined || sameLoad(load, told)) return undefined;
+    return { ...load, sequence: deps.nextSequence() };
+  }
+
+  function wasTold({ sequence: _, ...load }: OwnLoad & { readonly sequence: bigint }): void {
+    told = load;
+    toldMs = clock.nowMs();
   }
 
   function sendLoad(): void {
-    const load = deps.load();
-    if (load === undefined || sameLoad(load, told)) return;
-    const frame = encodeLoad({ ...load, sequence: deps.nextSequence() });
+    const load = news();
+    if (load === undefined) return;
+    const frame = encodeLoad(load);
     if (!queue(frame, "droppable")) return;
-    told = load;
+    wasTold(load);
     deps.onSent(frame.type);
   }
 
@@ -136,14 +196,18 @@ export function createLink(deps: LinkDeps): Link {
     watched = own;
     const limits = { frameMaxBytes: controlFrameMaxBytes, queueMaxBytes, dropAboveBytes };
     let fault: MeshError | undefined;
-    const opened = createChannel(own.stream, { ...limits, knownTypes: controlTypes }, (frame) => {
-      try {
-        receive(frame);
-      } catch (error) {
-        if (error instanceof MeshError) fault = error;
-        throw error;
-      }
-    });
+    const opened = createChannel(
+      counted(own.stream),
+      { ...limits, knownTypes: controlTypes },
+      (frame) => {
+        try {
+          receive(frame);
+        } catch (error) {
+          if (error instanceof MeshError) fault = error;
+          throw error;
+        }
+      },
+    );
     channel = opened;
     heardMs = clock.nowMs();
     askedMs = undefined;
@@ -162,10 +226,22 @@ export function createLink(deps: LinkDeps): Link {
     return true;
   }
 
+  function counted(stream: Stream): Stream {
+    return {
+      ...stream,
+      send(bytes) {
+        deps.onWire();
+        return stream.send(bytes);
+      },
+    };
+  }
+
   function reset(reason: string): void {
     if (over) return;
     over = true;
+    ended.abort();
     early = [];
+    lazy = [];
     channel?.reset(reason);
     calls.fail(new MeshError("peer-gone", `${peer} has left: ${reason}`));
   }
@@ -181,7 +257,7 @@ export function createLink(deps: LinkDeps): Link {
     calls,
     send,
     sendLoad,
-    toldLoad: () => told,
+    told: () => ({ load: told, atMs: toldMs }),
     ping() {
       pings += 1;
       pinged = { requestId: pings, atMs: clock.nowMs() };
@@ -208,7 +284,9 @@ export function createLink(deps: LinkDeps): Link {
     },
     async close() {
       if (over) return;
+      sendLazy();
       over = true;
+      ended.abort();
       calls.fail(new MeshError("peer-gone", "this node is leaving the mesh"));
       await channel?.close();
     },
@@ -240,6 +318,7 @@ function sameLoad(a: OwnLoad, b: OwnLoad | undefined): boolean {
     a.queued === b?.queued &&
     a.stealable === b.stealable &&
     a.slots === b.slots &&
-    a.busy === b.busy
+    a.busy === b.busy &&
+    a.hot === b.hot
   );
 }

@@ -9,6 +9,7 @@ import {
   LoadSchema,
   StealGrantSchema,
   StealRequestSchema,
+  TaskClosedSchema,
   TaskDoneSchema,
   TaskFailedSchema,
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
@@ -32,6 +33,8 @@ interface Worker {
   load: OwnLoad;
   grant: () => string[];
   readonly heard: ControlMessage[];
+  readonly pushed: string[];
+  readonly lifelines: number[];
   hints: number;
 }
 
@@ -61,9 +64,11 @@ async function work(number: number, bootstrap: readonly string[] = []): Promise<
   const node = await startTestNode(wire.node(number), clock, { bootstrap });
   const worker: Worker = {
     node,
-    load: { queued: 0, stealable: 0, slots: 2, busy: 0 },
+    load: { queued: 0, stealable: 0, slots: 2, busy: 0, hot: 0n },
     grant: () => [],
     heard: [],
+    pushed: [],
+    lifelines: [],
     hints: 0,
   };
   const handlers: ControlHandlers = {
@@ -72,6 +77,8 @@ async function work(number: number, bootstrap: readonly string[] = []): Promise<
       create(StealGrantSchema, {
         grants: worker.grant().map((task) => ({ task, attempt: 1, leaseMs: 2000 })),
       }),
+    onPush: (_, { grants }) => void worker.pushed.push(...grants.map(({ task }) => task)),
+    onLifeline: (_, { room }) => void worker.lifelines.push(room),
     onMessage: (_, message) => void worker.heard.push(message),
     onLoad: () => {
       worker.hints += 1;
@@ -105,13 +112,17 @@ test("both sides of a new pair know each other's load without asking", async () 
     slots: 2,
     queued: 0,
   });
-  expect(high.node.directory.get(low.node.network.self)?.load).toMatchObject({ slots: 2, busy: 0 });
+  expect(high.node.directory.get(low.node.network.self)?.load).toMatchObject({
+    slots: 2,
+    busy: 0,
+    hot: 0n,
+  });
 });
 
 test("a steal brings the victim's grant, its load, and a measured round trip", async () => {
   const [low, high] = await pair();
   low.grant = () => ["a-1", "a-2"];
-  low.load = { queued: 5, stealable: 3, slots: 2, busy: 2 };
+  low.load = { queued: 5, stealable: 3, slots: 2, busy: 2, hot: 0n };
   const grant = await high.node.control.steal(low.node.network.self, request, signal);
   expect(grant.grants.map(({ task }) => task)).toEqual(["a-1", "a-2"]);
   expect(high.node.directory.get(low.node.network.self)).toMatchObject({
@@ -144,36 +155,79 @@ test("a message to a peer that is not there does nothing", async () => {
   });
 });
 
-test("a burst of new work is broadcast once at once and then at most every 20 ms", async () => {
-  const [low, high] = await pair();
-  const hintsBefore = high.hints;
-  for (let count = 1; count <= 100; count += 1) {
-    low.load = { queued: count, stealable: count, slots: 2, busy: 2 };
-    low.node.control.broadcastLoad();
-  }
+test("a hint goes to as many peers as there are tasks, and to none twice while it is news", async () => {
+  const low = await work(1);
+  const others = await Promise.all(
+    [2, 3, 4].map((number) => work(number, [low.node.network.addr])),
+  );
+  await clock.advance(100);
+  const told = (): number =>
+    others.filter(({ node }) => node.directory.get(low.node.network.self)?.load?.stealable === 2)
+      .length;
+  low.load = { ...low.load, queued: 2, stealable: 2, busy: 2 };
+  low.node.control.hint(2);
   await settle();
-  expect(high.hints - hintsBefore).toBe(1);
-  expect(high.node.directory.get(low.node.network.self)?.load?.stealable).toBe(100);
-  for (let step = 0; step < 40; step += 1) {
-    low.load = { ...low.load, stealable: step % 2 === 0 ? 0 : 100 };
-    low.node.control.broadcastLoad();
-    await clock.advance(1);
-  }
-  expect(high.hints - hintsBefore).toBeLessThanOrEqual(4);
+  expect(told()).toBe(2);
+  low.node.control.hint(2);
+  await settle();
+  expect(told()).toBe(3);
+  const sent = low.node.control.sent().load;
+  low.node.control.hint(9);
+  expect(low.node.control.sent().load).toBe(sent);
 });
 
-test("changes that wake nobody are not broadcast", async () => {
+test("a peer that said just now that it is busy is not woken", async () => {
   const [low, high] = await pair();
-  low.load = { queued: 100, stealable: 100, slots: 2, busy: 2 };
-  low.node.control.broadcastLoad();
-  await clock.advance(50);
-  const hintsBefore = high.hints;
-  for (const stealable of [99, 98, 97, 101]) {
-    low.load = { ...low.load, stealable, busy: 1 };
-    low.node.control.broadcastLoad();
-    await clock.advance(50);
-  }
-  expect(high.hints).toBe(hintsBefore);
+  high.load = { ...high.load, busy: 2 };
+  high.node.control.send(low.node.network.self, cancel("t"));
+  await settle();
+  low.load = { ...low.load, stealable: 5 };
+  const { load: before } = low.node.control.sent();
+  low.node.control.hint(5);
+  expect(low.node.control.sent().load).toBe(before);
+  await clock.advance(1500);
+  low.node.control.hint(5);
+  expect(low.node.control.sent().load).toBe((before ?? 0) + 1);
+});
+
+test("a changed load travels inside whatever is sent next", async () => {
+  const [low, high] = await pair();
+  const { load: before, sends } = low.node.control.sent();
+  low.load = { queued: 7, stealable: 3, slots: 2, busy: 2, hot: 5n };
+  low.node.control.send(high.node.network.self, cancel("t"));
+  await settle();
+  expect(high.node.directory.get(low.node.network.self)?.load).toMatchObject(low.load);
+  expect(high.heard).toMatchObject([{ type: "cancel", value: { task: "t" } }]);
+  expect(low.node.control.sent()).toMatchObject({ load: before, sends: (sends ?? 0) + 1 });
+});
+
+test("what is not urgent waits for company, but not for long", async () => {
+  const [low, high] = await pair();
+  const closed: ControlMessage = {
+    type: "closed",
+    value: create(TaskClosedSchema, { task: "t", attempt: 1, accepted: true }),
+  };
+  low.node.control.send(high.node.network.self, closed, "lazy");
+  await clock.advance(10);
+  expect(high.heard).toEqual([]);
+  const { sends } = low.node.control.sent();
+  low.node.control.send(high.node.network.self, cancel("u"));
+  await settle();
+  expect(high.heard.map(({ type }) => type)).toEqual(["closed", "cancel"]);
+  expect(low.node.control.sent().sends).toBe((sends ?? 0) + 1);
+  low.node.control.send(high.node.network.self, closed, "lazy");
+  await clock.advance(60);
+  expect(high.heard).toHaveLength(3);
+});
+
+test("tasks can be pushed, and a sleeper says that it wants them", async () => {
+  const [low, high] = await pair();
+  high.node.control.lifeline(low.node.network.self, request);
+  const grants = [{ task: "pushed", attempt: 1, leaseMs: 2000 }];
+  low.node.control.push(high.node.network.self, create(StealGrantSchema, { grants }));
+  await settle();
+  expect(low.lifelines).toEqual([4]);
+  expect(high.pushed).toEqual(["pushed"]);
 });
 
 test("a steal from a peer that has gone silent ends after 2 s, and the peer has left after 7", async () => {

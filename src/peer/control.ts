@@ -14,6 +14,7 @@ import { type Frame, frameOf } from "../wire/frame.ts";
 import {
   type Beat,
   type Cancel,
+  type Load,
   type StealGrant,
   StealGrantSchema,
   type StealRequest,
@@ -32,11 +33,11 @@ import {
   decodeLoad,
   decodeMessageFrame,
   decodeStealRequest,
-  encodeGrant,
   encodeMessageFrame,
   encodeStealRequest,
-  grantsMax,
+  fitGrant,
   pongFrame,
+  splitLoad,
 } from "./control-frames.ts";
 import { createLink, type Link } from "./control-link.ts";
 import type { LiveDirectory, Peer } from "./directory.ts";
@@ -55,24 +56,35 @@ export interface OwnLoad {
   readonly stealable: number;
   readonly slots: number;
   readonly busy: number;
+  /** One bit for each large input of the tasks that wait. */
+  readonly hot: bigint;
 }
 
 export interface Control {
-  /** Queues a message. Does nothing when the peer is gone: its `onLeft` tells. */
-  send(peer: PeerId, message: ControlMessage): void;
+  /**
+   * Queues a message. Does nothing when the peer is gone: its `onLeft` tells. A lazy one waits a
+   * little for another message to the same peer.
+   */
+  send(peer: PeerId, message: ControlMessage, urgency?: "lazy"): void;
   /** One round trip. Codes: "peer-gone", "deadline" (2 s). */
   steal(peer: PeerId, request: StealRequest, signal: AbortSignal): Promise<StealGrant>;
-  /** Sends the current load to every peer, if it changed: wakes idle thieves. */
-  broadcastLoad(): void;
+  /** Gives tasks that were not asked for. */
+  push(peer: PeerId, grant: StealGrant): void;
+  /** This node sleeps, and wants to be pushed to. */
+  lifeline(peer: PeerId, request: StealRequest): void;
+  /** Sends the load to so many peers at most: those that look idle and were not told of work. */
+  hint(countMax: number): void;
   /** Set once, before the first peer joins. */
   attach(handlers: ControlHandlers): void;
-  /** Messages sent since start, by type: for status and the benchmarks. */
+  /** Messages sent since start, by type, and the `sends` that carried them. */
   sent(): Readonly<Record<string, number>>;
 }
 
 export interface ControlHandlers {
   readonly load: () => OwnLoad;
   readonly onSteal: (peer: PeerId, request: StealRequest) => StealGrant;
+  readonly onPush: (peer: PeerId, grant: StealGrant) => void;
+  readonly onLifeline: (peer: PeerId, request: StealRequest) => void;
   readonly onMessage: (peer: PeerId, message: ControlMessage) => void;
   /** A fresh load hint arrived; it is in the directory already. */
   readonly onLoad: (peer: PeerId) => void;
@@ -95,11 +107,6 @@ export interface ControlDeps {
   readonly emit: Emit;
 }
 
-export interface ControlOptions {
-  /** Load broadcasts are at least this far apart. Default 20 ms. */
-  readonly broadcastPauseMs?: number;
-}
-
 const controlProtocol = "/mesh/ctl/1";
 
 const openDeadlineMs = 5000;
@@ -114,20 +121,18 @@ const asleepMs = 2000;
 const idleMs = 60 * 60_000;
 const goodbyeMs = 500;
 const rttWeight = 0.2;
+/** A peer that was told of work and has not come is told again after this long. */
+const toldAgainMs = 2500;
+/** An older hint that says busy proves nothing. */
+const loadFreshMs = 1000;
 
-export function createControl(deps: ControlDeps, options: ControlOptions = {}): LiveControl {
+export function createControl(deps: ControlDeps): LiveControl {
   const { directory, clock, emit } = deps;
   const { network } = directory;
   const links = new Map<PeerId, Link>();
   const counts = new Map<string, number>();
   const stopped = new AbortController();
   const alarm = createAlarm(clock);
-  const broadcast = createBroadcast(
-    clock,
-    options.broadcastPauseMs ?? 20,
-    stopped.signal,
-    sendLoads,
-  );
   let handlers: ControlHandlers | undefined;
   let sequence = 0n;
   let wakeAtMs = Number.POSITIVE_INFINITY;
@@ -143,8 +148,9 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
       },
       onSent(type) {
         const name = controlNames.get(type) ?? "other";
-        counts.set(name, (counts.get(name) ?? 0) + 1);
+        count(name);
       },
+      onWire: () => count("sends"),
       onFrame: (frame) => receive(link, frame),
       onEnded(reason, fault) {
         if (links.get(id) === link) directory.drop(id, reason, fault);
@@ -164,6 +170,10 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
     if (link === undefined || peer > network.self) return stream.reset("the lower peer id opens");
     if (!link.open(stream)) stream.reset("the control stream is open already");
   });
+
+  function count(name: string): void {
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
 
   async function open(link: Link): Promise<void> {
     try {
@@ -189,23 +199,31 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
     }
   }
 
-  function dispatch(link: Link, frame: Frame): void {
+  function dispatch(link: Link, whole: Frame): void {
+    const { load, rest } = splitLoad(whole);
+    const isNews = load !== undefined && noteLoad(link, load);
+    act(link, rest);
+    // After the message that it came with: who is given a task must not ask for it.
+    if (isNews) handlers?.onLoad(link.peer);
+  }
+
+  function act(link: Link, frame: Frame): void {
     const { peer } = link;
     switch (frame.type) {
-      case controlFrame.load: {
-        const { queued, stealable, slots, busy, sequence: number } = decodeLoad(frame);
-        if (!link.isNews(number)) return;
-        directory.setLoad(peer, { queued, stealable, slots, busy, atMs: clock.nowMs() });
-        handlers?.onLoad(peer);
+      case controlFrame.load:
+        if (noteLoad(link, decodeLoad(frame))) handlers?.onLoad(peer);
         return;
-      }
       case controlFrame.stealRequest: {
         const grant = handlers?.onSteal(peer, decodeStealRequest(frame)) ?? noGrant();
         sendGrant(link, frame.requestId, grant);
         return;
       }
       case controlFrame.stealGrant:
-        if (!link.calls.answer(frame)) giveBack(link, decodeGrant(frame));
+        if (frame.requestId === 0) handlers?.onPush(peer, decodeGrant(frame));
+        else if (!link.calls.answer(frame)) giveBack(link, decodeGrant(frame));
+        return;
+      case controlFrame.lifeline:
+        handlers?.onLifeline(peer, decodeStealRequest(frame));
         return;
       case controlFrame.ping:
         link.send(pongFrame(frame.requestId), "droppable");
@@ -220,24 +238,22 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
     }
   }
 
+  /** False: it is older than what is known. */
+  function noteLoad(link: Link, load: Load): boolean {
+    const { queued, stealable, slots, busy, hot, sequence } = load;
+    if (!link.isNews(sequence)) return false;
+    const hint = { queued, stealable, slots, busy, hot, atMs: clock.nowMs() };
+    directory.setLoad(link.peer, hint);
+    return true;
+  }
+
   /** Sends as many of the grants as fit; the owner takes the others back as if the thief had failed. */
   function sendGrant(link: Link, requestId: number, grant: StealGrant): void {
-    const grants = grant.grants.slice(0, grantsMax);
-    const tooMany = grant.grants.slice(grantsMax);
-    let payload = encodeGrant({ ...grant, grants });
-    while (payload.byteLength > controlFrameMaxBytes) {
-      const last = grants.pop();
-      if (last !== undefined) tooMany.push(last);
-      payload = encodeGrant({ ...grant, grants });
-    }
+    const { payload, tooMany } = fitGrant(grant);
     link.send(frameOf(controlFrame.stealGrant, { requestId, payload }));
     for (const { task, attempt } of tooMany) {
-      const value = failure(
-        task,
-        attempt,
-        "limit",
-        "the action is too large for a control message",
-      );
+      const why = "the action is too large for a control message";
+      const value = failure(task, attempt, "limit", why);
       handlers?.onMessage(link.peer, { type: "failed", value });
     }
   }
@@ -245,19 +261,15 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
   /** Nobody waits for this grant any more: its tasks must not wait for their leases to end. */
   function giveBack(link: Link, { grants }: StealGrant): void {
     for (const { task, attempt } of grants) {
-      const value = failure(
-        task,
-        attempt,
-        "deadline",
-        "the grant came after the thief had given up",
-      );
+      const why = "the grant came after the thief had given up";
+      const value = failure(task, attempt, "deadline", why);
       link.send(encodeMessageFrame({ type: "failed", value }));
     }
   }
 
-  function sendMessage(link: Link, message: ControlMessage): void {
+  function sendMessage(link: Link, message: ControlMessage, urgency: "lazy" | "must"): void {
     const frame = encodeMessageFrame(message);
-    if (frame.payload.byteLength <= controlFrameMaxBytes) return void link.send(frame);
+    if (frame.payload.byteLength <= controlFrameMaxBytes) return void link.send(frame, urgency);
     const text = `a ${message.type} of ${frame.payload.byteLength} bytes is too large to send`;
     emit({ event: "log", level: "warn", message: text });
     if (message.type !== "done") return;
@@ -273,12 +285,27 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
     directory.setRtt(peer, before + (sampleMs - before) * rttWeight);
   }
 
-  function sendLoads(): void {
-    const load = handlers?.load();
-    if (load === undefined) return;
-    for (const link of links.values()) {
-      if (isMaterial(link.toldLoad(), load)) link.sendLoad();
+  function hint(countMax: number): void {
+    if (countMax <= 0) return;
+    const nowMs = clock.nowMs();
+    let left = countMax;
+    // Whoever comes first was told first last time.
+    for (const [peer, link] of [...links]) {
+      if (left === 0) return;
+      if (!isWorthTelling(link, nowMs)) continue;
+      links.delete(peer);
+      links.set(peer, link);
+      link.sendLoad();
+      left -= 1;
     }
+  }
+
+  function isWorthTelling(link: Link, nowMs: number): boolean {
+    const { load: told, atMs } = link.told();
+    if ((told?.stealable ?? 0) > 0 && nowMs - atMs < toldAgainMs) return false;
+    const { load, slots = 0 } = directory.get(link.peer) ?? {};
+    if (slots === 0) return false;
+    return load === undefined || load.busy < load.slots || nowMs - load.atMs > loadFreshMs;
   }
 
   /** Asks quiet peers for a sign of life and drops silent ones. @returns when to look again. */
@@ -309,10 +336,19 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
   }
 
   return {
-    send(peer, message) {
+    send(peer, message, urgency) {
       const link = links.get(peer);
-      if (link !== undefined) sendMessage(link, message);
+      if (link !== undefined) sendMessage(link, message, urgency ?? "must");
     },
+    push(peer, grant) {
+      const link = links.get(peer);
+      if (link !== undefined) sendGrant(link, 0, grant);
+    },
+    lifeline(peer, request) {
+      const payload = encodeStealRequest(request);
+      links.get(peer)?.send(frameOf(controlFrame.lifeline, { payload }));
+    },
+    hint,
     async steal(peer, request, signal) {
       const link = links.get(peer);
       if (link === undefined) throw new MeshError("peer-gone", `${peer} is not connected`);
@@ -333,7 +369,6 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
         throw error;
       }
     },
-    broadcastLoad: broadcast,
     attach(given) {
       handlers = given;
     },
@@ -349,39 +384,6 @@ export function createControl(deps: ControlDeps, options: ControlOptions = {}): 
       const all = Promise.all(closing);
       await clock.withDeadline(new AbortController().signal, goodbyeMs, () => all).catch(() => {});
     },
-  };
-}
-
-/** Whether idle peers would act on the change: something can be stolen now, or nothing any more. */
-function isMaterial(told: OwnLoad | undefined, load: OwnLoad): boolean {
-  const before = told?.stealable ?? 0;
-  const now = load.stealable;
-  if (now > 0 !== before > 0) return true;
-  return Math.abs(now - before) >= 4 && (now >= 2 * before || before >= 2 * now);
-}
-
-/** At once, but together with everything else of this turn; then not again before `pauseMs`. */
-function createBroadcast(
-  clock: Clock,
-  pauseMs: number,
-  signal: AbortSignal,
-  run: () => void,
-): () => void {
-  let lastMs = Number.NEGATIVE_INFINITY;
-  let due = false;
-  async function wait(): Promise<void> {
-    const waitMs = lastMs + pauseMs - clock.nowMs();
-    if (waitMs > 0) await clock.sleep(waitMs, signal).catch(() => {});
-    else await undefined;
-    due = false;
-    if (signal.aborted) return;
-    lastMs = clock.nowMs();
-    run();
-  }
-  return () => {
-    if (due) return;
-    due = true;
-    void wait();
   };
 }
 

@@ -39,6 +39,8 @@ export interface LoadHint {
   readonly stealable: number;
   readonly slots: number;
   readonly busy: number;
+  /** One bit for each large input of the tasks that wait there. */
+  readonly hot: bigint;
   /** When it was received, on this node's monotonic clock. */
   readonly atMs: number;
 }

@@ -85,8 +85,10 @@ async function start(options: NodeOptions = {}): Promise<Node> {
   const control = createControl({ directory, clock, emit });
   const stopped = new AbortController();
   control.attach({
-    load: () => ({ queued: 3, stealable: 1, slots: 2, busy: 2 }),
+    load: () => ({ queued: 3, stealable: 1, slots: 2, busy: 2, hot: 0n }),
     onSteal: () => create(StealGrantSchema, { grants: [{ task: "t-1", attempt: 1 }] }),
+    onPush: () => {},
+    onLifeline: () => {},
     onMessage: () => {},
     onLoad: () => {},
   });

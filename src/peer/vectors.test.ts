@@ -34,6 +34,7 @@ const schemas: Readonly<Record<string, DescMessage>> = {
   hello: HelloSchema,
   known: KnownSchema,
   load: LoadSchema,
+  lifeline: StealRequestSchema,
   stealRequest: StealRequestSchema,
   stealGrant: StealGrantSchema,
   beat: BeatSchema,

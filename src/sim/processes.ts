@@ -5,7 +5,7 @@
  * killed before does nothing.
  */
 import { MeshError } from "../base/errors.ts";
-import type { Disk, Processes, RunResult, RunSpec } from "../host/host.ts";
+import type { Disk, Processes, RunResult, RunSpec, Vitals } from "../host/host.ts";
 import type { Machine, Timeline } from "./time.ts";
 
 /** What running a command would be like. */
@@ -31,10 +31,11 @@ export interface SimProcessesDeps {
   readonly commands: SimCommands;
   /** How many times longer everything takes here than the table says. */
   readonly slowness: () => number;
+  readonly vitals: () => Vitals;
 }
 
 export function createSimProcesses(deps: SimProcessesDeps): Processes {
-  const { timeline, machine, disk, commands, slowness } = deps;
+  const { timeline, machine, disk, commands, slowness, vitals } = deps;
   const running = new Set<(reason: unknown) => void>();
   let closed = false;
   const stopping = (): MeshError => new MeshError("cancelled", "this node is stopping");
@@ -63,6 +64,7 @@ export function createSimProcesses(deps: SimProcessesDeps): Processes {
         signal.removeEventListener("abort", onAbort);
       }
     },
+    vitals,
     async close() {
       closed = true;
       for (const kill of running) kill(stopping());

@@ -5,7 +5,7 @@
  * `traceHash` says whether it did. It knows nothing about what runs.
  */
 import { deadlineOn, type StartTimer, sleepOn } from "../host/clock.ts";
-import type { Clock, Host } from "../host/host.ts";
+import type { Clock, Host, Vitals } from "../host/host.ts";
 import { createSimDisk, type SimDisk, type SimDiskOptions } from "./disk.ts";
 import {
   createSimNetwork,
@@ -83,6 +83,8 @@ export interface Faults {
   stepWallClock(host: string, byMs: number): void;
   /** How many times longer commands take from now on. */
   setSlowness(host: string, factor: number): void;
+  /** What its users do besides, and how much memory they leave. */
+  setVitals(host: string, vitals: Partial<Vitals>): void;
 }
 
 const defaults: SimulationOptions = {
@@ -92,6 +94,9 @@ const defaults: SimulationOptions = {
   eventsMax: 20_000_000,
   startWallMs: Date.UTC(2026, 0, 1),
 };
+
+/** Nobody but the nodes uses these machines, until a scenario says otherwise. */
+const idle: Vitals = { cores: 64, runnable: 0, memoryFreeBytes: 2 ** 40 };
 
 /** What stays of a host when a life of it ends. */
 interface Place {
@@ -104,6 +109,7 @@ interface Place {
   lifeCount: number;
   wallStepMs: number;
   slowness: number;
+  vitals: Vitals;
 }
 
 export function createSimulation(
@@ -160,7 +166,7 @@ function placeOf({ places }: World, name: string): Place {
 
 function createPlace(world: World, name: string, mesh: string, random: SeededRandom): Place {
   const { timeline } = world;
-  const faults = { wallStepMs: 0, slowness: 1 };
+  const faults = { wallStepMs: 0, slowness: 1, vitals: idle };
   const wallMs = wallClock(world, faults);
   const disk = createSimDisk(
     { timeline, random: random.fork("disk"), wallMs },
@@ -201,6 +207,7 @@ function startLife(
         disk,
         commands: settings.commands,
         slowness: () => place.slowness,
+        vitals: () => place.vitals,
       }),
     },
   };
@@ -293,6 +300,10 @@ function createFaults(world: World): Faults {
     corruptFile: (name, path) => hit("corrupt", name).disk.corrupt(path),
     stepWallClock(name, byMs) {
       hit("clock", name).wallStepMs += byMs;
+    },
+    setVitals(name, vitals) {
+      const place = hit("vitals", name);
+      place.vitals = { ...place.vitals, ...vitals };
     },
     setSlowness(name, factor) {
       hit("slow", name).slowness = factor;

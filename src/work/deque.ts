@@ -1,5 +1,5 @@
 /**
- * The owner's queue: longest expected first, then first come first served.
+ * The owner's queue: the most urgent first, then first come first served.
  *
  * Tasks that may only run here are kept apart, so that a thief's look costs nothing for them and a
  * free slot takes them first: nobody else will. Insertion is a binary search; both ends are arrays,
@@ -7,19 +7,19 @@
  */
 
 export interface Queued {
-  readonly expectedMs: number;
+  /** Of two tasks the one with the longer way to the end of its build goes first. */
+  readonly urgencyMs: number;
   readonly order: number;
   readonly stealable: boolean;
 }
 
 export interface Deque<T extends Queued> {
   readonly size: number;
-  readonly stealable: number;
+  /** What peers may have, most urgent first. */
+  readonly stealable: readonly T[];
   push(item: T): void;
   /** What a free slot here should run next. */
   takeHere(): T | undefined;
-  /** Up to `count` items for which `fits` holds, best first. */
-  takeForThief(count: number, fits: (item: T) => boolean): T[];
   remove(item: T): boolean;
 }
 
@@ -31,27 +31,12 @@ export function createDeque<T extends Queued>(): Deque<T> {
     get size() {
       return hereOnly.length + stealable.length;
     },
-    get stealable() {
-      return stealable.length;
-    },
+    stealable,
     push(item) {
       const list = listOf(item);
       list.splice(placeOf(list, item), 0, item);
     },
     takeHere: () => hereOnly.shift() ?? stealable.shift(),
-    takeForThief(count, fits) {
-      const taken: T[] = [];
-      for (let index = 0; index < stealable.length && taken.length < count; ) {
-        const item = stealable[index];
-        if (item !== undefined && fits(item)) {
-          taken.push(item);
-          stealable.splice(index, 1);
-        } else {
-          index += 1;
-        }
-      }
-      return taken;
-    },
     remove(item) {
       const list = listOf(item);
       const index = list.indexOf(item);
@@ -75,5 +60,5 @@ function placeOf<T extends Queued>(list: readonly T[], item: T): number {
 }
 
 function comesBefore(a: Queued, b: Queued): boolean {
-  return a.expectedMs === b.expectedMs ? a.order < b.order : a.expectedMs > b.expectedMs;
+  return a.urgencyMs === b.urgencyMs ? a.order < b.order : a.urgencyMs > b.urgencyMs;
 }

@@ -1,28 +1,88 @@
 /**
  * How long tasks take, learned from those that ran: an exponentially weighted mean per label and
  * per kind. Unknown is the mean of its kind, never infinity, and 0 when nothing is known at all.
+ *
+ * It also says when a running task is late: half as long again as nine of ten of its kind take.
  */
 import { createRecentMap } from "../base/bounded.ts";
 
 export interface Durations {
   expectedMs(kind: string, label: string): number;
+  /** Running longer than this, it lags behind; `Infinity` when too little is known. */
+  lateMs(kind: string, label: string): number;
   learn(kind: string, label: string, wallMs: number): void;
 }
 
 /** Weight of the newest measurement. */
 const alpha = 0.3;
+const kindsMax = 64;
+/** As many of the latest measurements of a kind say what is usual. */
+const samplesMax = 64;
+const samplesMin = 5;
+const lateQuantile = 0.9;
+const lateFactor = 1.5;
+
+interface Kind {
+  meanMs: number;
+  readonly walls: Samples;
+  /** Measured over expected, of tasks whose label was known. */
+  readonly ratios: Samples;
+}
 
 export function createDurations(labelsMax: number): Durations {
-  const byKind = createRecentMap<string, number>(64);
-  const byLabel = createRecentMap<string, number>(labelsMax);
-  const blend = (old: number | undefined, wallMs: number) =>
-    old === undefined ? wallMs : old + alpha * (wallMs - old);
+  const kinds = createRecentMap<string, Kind>(kindsMax);
+  const labels = createRecentMap<string, number>(labelsMax);
+  const blend = (old: number, wallMs: number) => old + alpha * (wallMs - old);
   const key = (kind: string, label: string) => `${kind}\0${label}`;
   return {
-    expectedMs: (kind, label) => byLabel.get(key(kind, label)) ?? byKind.get(kind) ?? 0,
+    expectedMs: (kind, label) => labels.get(key(kind, label)) ?? kinds.get(kind)?.meanMs ?? 0,
+    lateMs(kind, label) {
+      const known = kinds.get(kind);
+      const expectedMs = labels.get(key(kind, label));
+      if (expectedMs !== undefined) {
+        const ratio = known?.ratios.quantile(lateQuantile) ?? lateFactor;
+        return lateFactor * Math.max(1, ratio) * expectedMs;
+      }
+      return lateFactor * (known?.walls.quantile(lateQuantile) ?? Number.POSITIVE_INFINITY);
+    },
     learn(kind, label, wallMs) {
-      byKind.set(kind, blend(byKind.get(kind), wallMs));
-      byLabel.set(key(kind, label), blend(byLabel.get(key(kind, label)), wallMs));
+      const name = key(kind, label);
+      const before = labels.get(name);
+      const known = kinds.get(kind) ?? newKind(wallMs);
+      known.meanMs = blend(known.meanMs, wallMs);
+      known.walls.add(wallMs);
+      if (before !== undefined && before > 0) known.ratios.add(wallMs / before);
+      kinds.set(kind, known);
+      labels.set(name, before === undefined ? wallMs : blend(before, wallMs));
+    },
+  };
+}
+
+function newKind(wallMs: number): Kind {
+  return { meanMs: wallMs, walls: createSamples(), ratios: createSamples() };
+}
+
+interface Samples {
+  add(value: number): void;
+  /** Undefined while there are too few to say. */
+  quantile(part: number): number | undefined;
+}
+
+/** The latest values, in a ring. */
+function createSamples(): Samples {
+  const values: number[] = [];
+  let next = 0;
+  let sorted: readonly number[] | undefined;
+  return {
+    add(value) {
+      values[next] = value;
+      next = (next + 1) % samplesMax;
+      sorted = undefined;
+    },
+    quantile(part) {
+      if (values.length < samplesMin) return undefined;
+      sorted ??= values.toSorted((a, b) => a - b);
+      return sorted[Math.min(values.length - 1, Math.floor(part * values.length))];
     },
   };
 }

@@ -27,6 +27,7 @@ import type { Clock } from "../host/host.ts";
 import type { Grant } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { digestFromProto } from "../wire/messages.ts";
 import type { Answer } from "./answer.ts";
+import { heavyOf } from "./heavy.ts";
 import type { Slots } from "./slots.ts";
 
 export interface ForeignDeps {
@@ -55,11 +56,18 @@ export interface ForeignRun extends Answer {
 /** A tree larger than this is refused: no compile has it, and it is held in memory. */
 const treeMaxBytes = 32 * 1024 * 1024;
 
+export interface ForeignListener {
+  readonly onRunning: () => void;
+  readonly onProgress: (progress: Progress) => void;
+  /** Its large inputs lie here now. */
+  readonly onInputs: (heavy: readonly Digest[]) => void;
+}
+
 export async function runForeign(
   deps: ForeignDeps,
   owner: PeerId,
   grant: Grant,
-  listener: { readonly onRunning: () => void; readonly onProgress: (progress: Progress) => void },
+  listener: ForeignListener,
   signal: AbortSignal,
 ): Promise<ForeignRun> {
   const { clock, store, slots } = deps;
@@ -74,6 +82,7 @@ export async function runForeign(
   try {
     const missing = await deps.ingestTwins(spec.inputs, signal);
     if (missing.length > 0) await deps.exchange.fetch(missing, [owner], signal);
+    listener.onInputs(heavyOf(spec));
     const fetchedMs = clock.nowMs();
     const slot = await slots.takeForeign(signal);
     const slotMs = clock.nowMs();

@@ -4,17 +4,23 @@
  * All changes go through `apply`, which is `lease.ts`; what follows from a change is its caller's
  * matter.
  */
+import type { Digest } from "../base/digest.ts";
 import { asTaskId, type PeerId, type TaskId } from "../base/ids.ts";
 import type { Queued } from "./deque.ts";
-import { step, type TaskEvent, type TaskState } from "./lease.ts";
+import { type Holder, holdersOf, step, type TaskEvent, type TaskState } from "./lease.ts";
 import type { Outcome, Task } from "./task.ts";
 
 export interface Entry extends Queued {
   readonly id: TaskId;
   readonly task: Task;
+  readonly expectedMs: number;
+  /** Its large inputs. */
+  readonly heavy: readonly Digest[];
   readonly submittedMs: number;
-  /** When the attempt that runs now, or ran last, was given away. */
-  grantedMs: number;
+  /** Of these, what its last thief had to fetch. */
+  movedBytes: number;
+  /** When it began to run here, in the time of leases. */
+  startedMs: number;
   state: TaskState;
   readonly settle: (outcome: Outcome) => void;
   readonly fail: (error: unknown) => void;
@@ -34,9 +40,14 @@ export interface Ledger {
   remove(id: TaskId): void;
   get(id: TaskId): Entry | undefined;
   entries(): Iterable<Entry>;
-  leased(): Iterable<Entry>;
-  /** The task, if this attempt of this peer holds its lease. */
-  heldBy(peer: PeerId, task: string, attempt: number): Entry | undefined;
+  /** Tasks that run here. */
+  here(): ReadonlySet<Entry>;
+  /** Tasks that some peer may be running, also while an answer is put in place. */
+  away(): ReadonlySet<Entry>;
+  /** Those of them that this peer may be running. */
+  awayAt(peer: PeerId): Iterable<Entry>;
+  /** This attempt of this peer, if it holds the task's lease. */
+  heldBy(peer: PeerId, task: string, attempt: number): readonly [Entry, Holder] | undefined;
   /** The state before, or undefined when the event means nothing to this task now. */
   apply(entry: Entry, event: TaskEvent): TaskState | undefined;
   counts(): Counts;
@@ -44,7 +55,36 @@ export interface Ledger {
 
 export function createLedger(): Ledger {
   const entries = new Map<TaskId, Entry>();
-  const leased = new Set<Entry>();
+  const here = new Set<Entry>();
+  const away = new Set<Entry>();
+  const byPeer = new Map<PeerId, Set<Entry>>();
+
+  function place(entry: Entry, before: TaskState): void {
+    const holders = holdersOf(entry.state);
+    for (const { thief } of holdersOf(before)) {
+      if (holders.some((one) => one.thief === thief)) continue;
+      const held = byPeer.get(thief);
+      held?.delete(entry);
+      if (held?.size === 0) byPeer.delete(thief);
+    }
+    for (const { thief } of holders) {
+      const held = byPeer.get(thief) ?? new Set();
+      byPeer.set(thief, held.add(entry));
+    }
+    if (holders.length > 0) away.add(entry);
+    else away.delete(entry);
+    if (entry.state.at === "here") here.add(entry);
+    else here.delete(entry);
+  }
+
+  function apply(entry: Entry, event: TaskEvent): TaskState | undefined {
+    const before = entry.state;
+    entry.state = step(before, event);
+    if (entry.state === before) return undefined;
+    place(entry, before);
+    return before;
+  }
+
   return {
     get size() {
       return entries.size;
@@ -53,25 +93,24 @@ export function createLedger(): Ledger {
     remove(id) {
       const entry = entries.get(id);
       entries.delete(id);
-      if (entry !== undefined) leased.delete(entry);
+      if (entry === undefined) return;
+      apply(entry, { type: "cancel" });
+      here.delete(entry);
     },
     get: (id) => entries.get(id),
     entries: () => entries.values(),
-    leased: () => leased,
+    here: () => here,
+    away: () => away,
+    awayAt: (peer) => byPeer.get(peer) ?? [],
     heldBy(peer, task, attempt) {
       const entry = entries.get(asTaskId(task));
-      const { state } = entry ?? {};
-      const held = state?.at === "leased" && state.thief === peer && state.attempt === attempt;
-      return held ? entry : undefined;
+      if (entry === undefined) return undefined;
+      const { state } = entry;
+      const holders = state.at === "leased" || state.at === "committing" ? state.holders : [];
+      const holder = holders.find((one) => one.thief === peer && one.attempt === attempt);
+      return holder && [entry, holder];
     },
-    apply(entry, event) {
-      const before = entry.state;
-      entry.state = step(before, event);
-      if (entry.state === before) return undefined;
-      if (entry.state.at === "leased") leased.add(entry);
-      else leased.delete(entry);
-      return before;
-    },
+    apply,
     counts() {
       const counts = { queued: 0, here: 0, leased: 0, committing: 0 };
       for (const { state } of entries.values()) {

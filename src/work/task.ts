@@ -16,6 +16,8 @@ export interface Task {
   /** What a peer would run. Undefined: only this node may, for the reason in `whyHere`. */
   readonly action: EncodedAction | undefined;
   readonly whyHere: string | undefined;
+  /** What a task reads and writes that may not leave; of others, the action says it. */
+  readonly flow?: { readonly reads: readonly string[]; readonly writes: readonly string[] };
   /** A peer shall run it, also when it knows the result already. */
   readonly fresh?: boolean;
   /** A peer shall neither sign nor remember what it gives. */

@@ -34,8 +34,8 @@ async function stage(options: MeshOptions): Promise<Stage> {
 }
 
 function sentBy({ mesh }: Stage, name: string): number {
-  const counts = Object.values(mesh.node(name).control.sent());
-  return counts.reduce((sum, count) => sum + count, 0);
+  const { sends: _, ...counts } = mesh.node(name).control.sent();
+  return Object.values(counts).reduce((sum, count) => sum + count, 0);
 }
 
 test("an idle mesh says nothing but that it lives", async () => {
@@ -132,16 +132,18 @@ test("stolen tasks that would wait behind a node's own work go back to their own
 function lie({ mesh }: Stage, name: string, answer: StealGrant): { asked: number } {
   const seen = { asked: 0 };
   const handlers: ControlHandlers = {
-    load: () => ({ queued: 9, stealable: 9, slots: 1, busy: 1 }),
+    load: () => ({ queued: 9, stealable: 9, slots: 1, busy: 1, hot: 0n }),
     onSteal() {
       seen.asked += 1;
       return answer;
     },
+    onPush() {},
+    onLifeline() {},
     onMessage() {},
     onLoad() {},
   };
   mesh.node(name).control.attach(handlers);
-  mesh.node(name).control.broadcastLoad();
+  mesh.node(name).control.hint(99);
   return seen;
 }
 

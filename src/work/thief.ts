@@ -2,8 +2,9 @@
  * The worker half of a node: steals while it is idle, runs what it got, and answers.
  *
  * Nothing polls: a search starts when a peer's hint promises work, when a slot comes free or when
- * a peer joins, and ends when no hint promises anything. What is stolen runs behind this node's
- * own tasks, and goes back when it would wait for them. It does not know what an action does:
+ * a peer joins, and ends when no hint promises anything; then it registers with its neighbours and
+ * sleeps until something is pushed (`lifelines.ts`). What is stolen runs behind this node's own
+ * tasks, and goes back when it would wait for them. It does not know what an action does:
  * `execute` does.
  */
 import { create } from "@bufbuild/protobuf";
@@ -12,24 +13,32 @@ import type { Emit } from "../base/events.ts";
 import { asTaskId, type PeerId } from "../base/ids.ts";
 import type { Clock, Random } from "../host/host.ts";
 import { createAlarm } from "../peer/alarm.ts";
-import type { Control } from "../peer/control.ts";
+import type { Control, ControlMessage } from "../peer/control.ts";
 import type { Directory, Peer } from "../peer/directory.ts";
 import {
-  BeatSchema,
   type Grant,
+  type StealGrant,
+  type StealRequest,
   StealRequestSchema,
   TaskFailedSchema,
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { writeDone, writeProgress } from "./answer.ts";
+import { createBeats } from "./beats.ts";
 import { type ForeignDeps, runForeign } from "./foreign.ts";
+import { createHeld } from "./heavy.ts";
+import { createHolding, type HeldTask, isOpen } from "./holding.ts";
+import { neighboursOf } from "./lifelines.ts";
 import { createPatience } from "./patience.ts";
+import { createServed } from "./served.ts";
 import type { Slots } from "./slots.ts";
-import { chooseVictim } from "./victim.ts";
+import { chooseVictim, type Strategy } from "./victim.ts";
 
 export interface ThiefDeps extends ForeignDeps {
   readonly clock: Clock;
   readonly random: Random;
-  readonly control: Pick<Control, "send" | "steal">;
+  readonly self: PeerId;
+  readonly control: Pick<Control, "send" | "steal" | "lifeline">;
+  /** Those that can be asked; also this node itself, while its own tasks lag behind elsewhere. */
   readonly directory: Pick<Directory, "peers">;
   readonly slots: Slots;
   readonly emit: Emit;
@@ -37,6 +46,8 @@ export interface ThiefDeps extends ForeignDeps {
   readonly ownQueued: () => number;
   /** What this node may run for others; empty: it never steals. */
   readonly platforms: readonly string[];
+  /** Slots that are lent at the moment: fewer while whoever uses this machine needs it. */
+  readonly lent: () => number;
 }
 
 export interface ThiefOptions {
@@ -49,6 +60,7 @@ export interface ThiefOptions {
   readonly retryMaxMs: number;
   /** How long an answered task's outputs are kept for an owner that says nothing. */
   readonly keepAnsweredMs: number;
+  readonly strategy: Strategy;
 }
 
 export interface Thief {
@@ -56,42 +68,59 @@ export interface Thief {
   wake(): void;
   onCancel(peer: PeerId, task: string, attempt: number): void;
   onClosed(peer: PeerId, task: string, attempt: number, accepted: boolean): void;
+  /** Tasks that were not asked for. */
+  onPush(peer: PeerId, grant: StealGrant): void;
   onPeerLeft(peer: PeerId): void;
   /** Foreign tasks held, from grant to answer taken. */
   held(): number;
-}
-
-interface Held {
-  readonly owner: PeerId;
-  readonly grant: Grant;
-  readonly abort: AbortController;
-  running: boolean;
-  /** Waited already at the last beat while this node had work of its own. */
-  overdue: boolean;
-  /** Resolves the wait for the owner's last word. */
-  closed: (accepted: boolean) => void;
-  answered: boolean;
+  /**
+   * Takes nothing more, hands back what does not run, and lets the rest end: resolves when nothing
+   * is held any more, or after `limitMs`.
+   */
+  drain(limitMs: number): Promise<void>;
 }
 
 export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: AbortSignal): Thief {
   const { clock, control, directory, slots, emit } = deps;
-  const held = new Map<string, Held>();
+  const held = createHolding();
   const patience = createPatience(clock, options);
   const alarm = createAlarm(clock);
+  const victimView = {
+    below: (bound: number) => deps.random.below(bound),
+    servedMs: (peer: PeerId) => served.ms(peer),
+    get hotBits() {
+      return hot.hotBits;
+    },
+  };
+  const served = createServed(clock);
+  const hot = createHeld();
+  /** Peers that will push when they have something. */
+  const registered = new Set<PeerId>();
+  const beats = createBeats(
+    { clock, control, open: held.open, before: handBackOverdue },
+    options.beatMs,
+    signal,
+  );
   let searching = false;
-  let beating = false;
+  let draining = false;
 
   signal.addEventListener("abort", () => {
-    for (const entry of held.values()) handBack(entry, "this node is stopping");
+    for (const entry of held.all()) handBack(entry, "this node is stopping");
   });
-  slots.onFree(wake);
+  // What was taken ahead has this slot; asking for more can wait until its answer goes out.
+  slots.onFree(() => {
+    if (held.waiting() === 0) wake();
+  });
 
   return {
     wake,
-    onCancel: (peer, task, attempt) => heldBy(peer, task, attempt)?.abort.abort(cancelled),
-    onClosed: (peer, task, attempt, accepted) => heldBy(peer, task, attempt)?.closed(accepted),
+    onPush,
+    drain,
+    onCancel: (peer, task, attempt) => held.get(peer, task, attempt)?.abort.abort(cancelled),
+    onClosed: (peer, task, attempt, accepted) => held.get(peer, task, attempt)?.closed(accepted),
     onPeerLeft(peer) {
-      for (const entry of held.values()) {
+      registered.delete(peer);
+      for (const entry of held.all()) {
         if (entry.owner === peer) entry.abort.abort(cancelled);
       }
     },
@@ -116,15 +145,19 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       while (!signal.aborted) {
         const room = roomNow();
         const peers = directory.peers();
-        if (room <= 0) return;
-        const victim = chooseVictim(patience.ready(peers), (bound) => deps.random.below(bound));
+        if (room.total <= 0) {
+          if (!isPressed() || patience.waitMs(peers) === Number.POSITIVE_INFINITY) return;
+          await alarm.wait(pressedMs, signal);
+          continue;
+        }
+        const victim = chooseVictim(patience.ready(peers), victimView, options.strategy);
         if (victim !== undefined) {
           await stealFrom(victim, room);
           continue;
         }
         patience.keep(peers);
         const waitMs = patience.waitMs(peers);
-        if (waitMs === Number.POSITIVE_INFINITY) return;
+        if (waitMs === Number.POSITIVE_INFINITY) return sleep(peers, room);
         await alarm.wait(waitMs, signal);
       }
     } finally {
@@ -133,28 +166,45 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     }
   }
 
-  function roomNow(): number {
-    if (deps.ownQueued() > 0) return 0;
-    let waiting = 0;
-    let answered = 0;
-    for (const entry of held.values()) {
-      if (entry.answered) answered += 1;
-      else if (!entry.running) waiting += 1;
-    }
-    // An owner that cannot take so much in is not helped by more.
-    if (answered >= answeredMax) return 0;
-    return slots.count - slots.busy + options.prefetchTasks - waiting;
+  /** Only because somebody else needs the machine: that passes without a word. */
+  function isPressed(): boolean {
+    return !draining && deps.ownQueued() === 0 && deps.lent() < slots.count;
   }
 
-  async function stealFrom(victim: Peer, room: number): Promise<void> {
+  /** Nobody has anything: whoever has next shall push it. */
+  function sleep(peers: readonly Peer[], room: Room): void {
+    if (room.idle <= 0) return;
+    const ids = peers.flatMap(({ id }) => (id === deps.self ? [] : [id]));
+    for (const peer of neighboursOf(deps.self, ids)) {
+      if (registered.has(peer)) continue;
+      registered.add(peer);
+      control.lifeline(peer, requestFor(room));
+    }
+  }
+
+  function roomNow(): Room {
+    if (draining || deps.ownQueued() > 0) return { total: 0, idle: 0 };
+    // An owner that cannot take so much in is not helped by more.
+    if (held.answered() >= answeredMax) return { total: 0, idle: 0 };
+    const idle = Math.min(slots.count, deps.lent()) - slots.busy - held.waiting();
+    return { idle: Math.max(0, idle), total: idle + options.prefetchTasks };
+  }
+
+  function requestFor({ total, idle }: Room): StealRequest {
+    const holds = hot.filter;
+    return create(StealRequestSchema, { room: total, idle, platforms: [...deps.platforms], holds });
+  }
+
+  async function stealFrom(victim: Peer, room: Room): Promise<void> {
     const askedMs = clock.nowMs();
-    const request = create(StealRequestSchema, { room, platforms: [...deps.platforms] });
     try {
-      const { grants } = await control.steal(victim.id, request, signal);
+      beats.said(victim.id);
+      registered.delete(victim.id);
+      const { grants } = await control.steal(victim.id, requestFor(room), signal);
       const rttMs = clock.nowMs() - askedMs;
       emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
-      for (const grant of grants.slice(0, room)) keep(victim.id, grant);
-      for (const { task, attempt } of grants.slice(room)) {
+      for (const grant of grants.slice(0, room.total)) keep(victim.id, grant);
+      for (const { task, attempt } of grants.slice(room.total)) {
         sendBack(victim.id, task, attempt, "there was room for fewer");
       }
       if (grants.length > 0) return patience.gave(victim.id);
@@ -166,28 +216,47 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     patience.missed(directory.peers().find(({ id }) => id === victim.id) ?? victim);
   }
 
+  function onPush(peer: PeerId, { grants }: StealGrant): void {
+    registered.delete(peer);
+    for (const grant of grants) {
+      if (roomNow().total > 0) keep(peer, grant);
+      else sendBack(peer, grant.task, grant.attempt, "there is no room for it any more");
+    }
+  }
+
+  async function drain(limitMs: number): Promise<void> {
+    draining = true;
+    for (const entry of held.all()) {
+      if (!entry.running) handBack(entry, "this node is leaving");
+    }
+    const endMs = clock.nowMs() + limitMs;
+    while (held.size > 0 && clock.nowMs() < endMs && !signal.aborted) {
+      await clock.sleep(Math.min(drainLookMs, endMs - clock.nowMs()), signal).catch(() => {});
+    }
+    for (const entry of held.all()) handBack(entry, "this node is leaving");
+  }
+
   function keep(owner: PeerId, grant: Grant): void {
-    const key = keyOf(owner, grant.task, grant.attempt);
-    if (held.has(key)) return;
-    const entry: Held = {
+    const entry: HeldTask = {
       owner,
       grant,
       abort: new AbortController(),
       running: false,
+      startedMs: 0,
       overdue: false,
       closed: () => {},
       answered: false,
     };
-    held.set(key, entry);
-    void beat();
+    if (!held.add(entry)) return;
+    beats.start();
     void work(entry).finally(() => {
-      held.delete(key);
+      held.remove(entry);
       wake();
     });
   }
 
   /** Never rejects: whatever goes wrong is told to the owner. */
-  async function work(entry: Held): Promise<void> {
+  async function work(entry: HeldTask): Promise<void> {
     const { owner, grant, abort } = entry;
     const { task, attempt } = grant;
     const said = { task: asTaskId(task), owner, label: grant.label };
@@ -199,21 +268,23 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
         {
           onRunning() {
             entry.running = true;
+            entry.startedMs = clock.nowMs();
             emit({ event: "foreign-started", ...said });
           },
           onProgress: (progress) =>
-            control.send(owner, {
-              type: "progress",
-              value: writeProgress(task, attempt, progress),
-            }),
+            say(owner, { type: "progress", value: writeProgress(task, attempt, progress) }),
+          onInputs: hot.used,
         },
         abort.signal,
       );
+      served.add(owner, clock.nowMs() - entry.startedMs);
       try {
         const value = await writeDone(task, attempt, run, deps.store);
-        const accepted = await answer(entry, () => control.send(owner, { type: "done", value }));
-        // What its owner did not take is not remembered: it knows more about what may be wrong.
-        if (accepted) run.keep();
+        const accepted = await answer(entry, run.keep, () => {
+          say(owner, { type: "done", value });
+          // In the same breath: what is asked for now travels with the answer.
+          wake();
+        });
         emit({ event: "foreign-done", ...said, outcome: accepted ? "accepted" : "refused" });
       } finally {
         run.release();
@@ -226,12 +297,17 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       emit({ event: "foreign-done", ...said, outcome: "failed" });
       const code = isMeshError(error) ? error.code : "io";
       const value = create(TaskFailedSchema, { task, attempt, code, message: messageOf(error) });
-      control.send(owner, { type: "failed", value });
+      say(owner, { type: "failed", value });
     }
   }
 
+  function say(owner: PeerId, message: ControlMessage): void {
+    beats.said(owner);
+    control.send(owner, message);
+  }
+
   /** Tells the owner at once, so that it need not wait for the lease, and ends the work on it. */
-  function handBack(entry: Held, why: string): void {
+  function handBack(entry: HeldTask, why: string): void {
     const { owner, grant, answered, abort } = entry;
     if (!answered && !abort.signal.aborted) sendBack(owner, grant.task, grant.attempt, why);
     abort.abort(new MeshError("cancelled", why));
@@ -240,15 +316,19 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   /** "cancelled" says that nobody failed at it. */
   function sendBack(owner: PeerId, task: string, attempt: number, message: string): void {
     const value = create(TaskFailedSchema, { task, attempt, code: "cancelled", message });
-    control.send(owner, { type: "failed", value });
+    say(owner, { type: "failed", value });
   }
 
   /** Sends the answer and keeps its outputs until the owner has them or is gone. */
-  function answer(entry: Held, send: () => void): Promise<boolean> {
+  function answer(entry: HeldTask, onAccepted: () => void, send: () => void): Promise<boolean> {
     return clock
       .withDeadline(entry.abort.signal, options.keepAnsweredMs, (inner) => {
         return new Promise<boolean>((resolve, reject) => {
-          entry.closed = resolve;
+          entry.closed = (accepted) => {
+            // What its owner did not take is not remembered: it knows more about what may be wrong.
+            if (accepted) onAccepted();
+            resolve(accepted);
+          };
           entry.answered = true;
           inner.addEventListener("abort", () => reject(inner.reason), { once: true });
           send();
@@ -260,53 +340,27 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       });
   }
 
-  /** One message per owner renews all its leases, for as long as there are any. Never rejects. */
-  async function beat(): Promise<void> {
-    if (beating) return;
-    beating = true;
-    for (;;) {
-      await clock.sleep(options.beatMs, signal).catch(() => {});
-      if (signal.aborted) break;
-      handBackOverdue();
-      const open = [...held.values()].filter((entry) => isOpen(entry));
-      if (open.length === 0) break;
-      for (const [owner, entries] of Map.groupBy(open, (entry) => entry.owner)) {
-        const leases = entries.map(({ grant: { task, attempt }, running }) => ({
-          task,
-          attempt,
-          running,
-        }));
-        control.send(owner, { type: "beat", value: create(BeatSchema, { held: leases }) });
-      }
-    }
-    beating = false;
-  }
-
   /** What would wait behind this node's own queue is better off with anybody else. */
   function handBackOverdue(): void {
     const isBusy = deps.ownQueued() > 0;
-    for (const entry of held.values()) {
+    for (const entry of held.all()) {
       if (entry.running || !isOpen(entry)) continue;
       if (isBusy && entry.overdue) handBack(entry, "this node has work of its own");
       entry.overdue = isBusy;
     }
   }
+}
 
-  function heldBy(peer: PeerId, task: string, attempt: number): Held | undefined {
-    return held.get(keyOf(peer, task, attempt));
-  }
+/** What a node has room for: `idle` would run at once, the rest of `total` is taken ahead. */
+interface Room {
+  readonly total: number;
+  readonly idle: number;
 }
 
 /** Answers whose outputs are kept for their owners at a time; with more, nothing is stolen. */
-const answeredMax = 64;
-
-/** Its lease has to be renewed. */
-function isOpen({ answered, abort }: Held): boolean {
-  return !answered && !abort.signal.aborted;
-}
+const answeredMax = 256;
+const drainLookMs = 50;
+/** How soon a machine that was busy with other things is looked at again while there is work. */
+const pressedMs = 2000;
 
 const cancelled = new DOMException("the owner no longer wants it", "AbortError");
-
-function keyOf(owner: PeerId, task: string, attempt: number): string {
-  return `${owner}\0${task}\0${attempt}`;
-}

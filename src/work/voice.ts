@@ -16,9 +16,11 @@ export function createVoice(control: Pick<Control, "send">): Voice {
     cancel: (peer, task, attempt) =>
       control.send(peer, { type: "cancel", value: create(CancelSchema, { task, attempt }) }),
     close: (peer, task, attempt, accepted) =>
-      control.send(peer, {
-        type: "closed",
-        value: create(TaskClosedSchema, { task, attempt, accepted }),
-      }),
+      // The thief waits for nothing else: it can ride with whatever is said next.
+      control.send(
+        peer,
+        { type: "closed", value: create(TaskClosedSchema, { task, attempt, accepted }) },
+        "lazy",
+      ),
   };
 }

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mesh/v1/mesh.proto.
  */
 export const file_mesh_v1_mesh: GenFile = /*@__PURE__*/
-  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEi0AEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCRIPCgdzZXNzaW9uGAsgASgGIioKBUtub3duEiEKBXBlZXJzGAEgAygLMhIubWVzaC52MS5Lbm93blBlZXIiKAoJS25vd25QZWVyEgwKBHBlZXIYASABKAkSDQoFYWRkcnMYAiADKAkiIwoFTGFiZWwSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJIlgKBExvYWQSDgoGcXVldWVkGAEgASgNEhEKCXN0ZWFsYWJsZRgCIAEoDRINCgVzbG90cxgDIAEoDRIMCgRidXN5GAQgASgNEhAKCHNlcXVlbmNlGAUgASgEIi8KDFN0ZWFsUmVxdWVzdBIMCgRyb29tGAEgASgNEhEKCXBsYXRmb3JtcxgCIAMoCSIsCgpTdGVhbEdyYW50Eh4KBmdyYW50cxgBIAMoCzIOLm1lc2gudjEuR3JhbnQi9wEKBUdyYW50EgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghsZWFzZV9tcxgDIAEoDRIMCgRraW5kGAQgASgJEg0KBWxhYmVsGAUgASgJEg4KBmFjdGlvbhgGIAEoDBIPCgdjb21tYW5kGAcgASgMEjUKBHRyZWUYCCABKAsyJy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkRpZ2VzdBIUCgxpbmxpbmVfYmxvYnMYCSADKAwSEwoLZXhwZWN0ZWRfbXMYCiABKA0SDQoFZnJlc2gYCyABKAgSDgoGZm9yZ2V0GAwgASgIIiMKBEJlYXQSGwoEaGVsZBgBIAMoCzINLm1lc2gudjEuSGVsZCI2CgRIZWxkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIPCgdydW5uaW5nGAMgASgIInsKDFRhc2tQcm9ncmVzcxIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGc3RkZXJyGAMgASgMEjwKB291dHB1dHMYBCADKAsyKy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLk91dHB1dEZpbGUimwEKCFRhc2tEb25lEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRI9CgZyZXN1bHQYAyABKAsyLS5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkFjdGlvblJlc3VsdBIhCgd0aW1pbmdzGAQgASgLMhAubWVzaC52MS5UaW1pbmdzEg4KBnJlY29yZBgFIAEoDCJPCgdUaW1pbmdzEhAKCHF1ZXVlX21zGAEgASgNEhAKCGZldGNoX21zGAIgASgNEg4KBnJ1bl9tcxgDIAEoDRIQCghzdG9yZV9tcxgEIAEoDSJKCgpUYXNrRmFpbGVkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRjb2RlGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiPQoKVGFza0Nsb3NlZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SEAoIYWNjZXB0ZWQYAyABKAgiJwoGQ2FuY2VsEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSKhAQoMUmVzdWx0UmVjb3JkEg4KBmFjdGlvbhgBIAEoDBIoCgdvdXRwdXRzGAIgAygLMhcubWVzaC52MS5SZWNvcmRlZE91dHB1dBIOCgZzdGRvdXQYAyABKAwSDgoGc3RkZXJyGAQgASgMEg4KBnJ1bl9tcxgFIAEoDRIOCgZzaWduZXIYBiABKAkSFwoPbWFkZV9hdF9zZWNvbmRzGAcgASgEIkIKDlJlY29yZGVkT3V0cHV0EgwKBHBhdGgYASABKAkSDgoGZGlnZXN0GAIgASgMEhIKCmV4ZWN1dGFibGUYAyABKAhiBnByb3RvMw", [file_build_bazel_remote_execution_v2_remote_execution]);
+  fileDesc("ChJtZXNoL3YxL21lc2gucHJvdG8SB21lc2gudjEi0AEKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDAoEbmFtZRgCIAEoCRIeCgZsYWJlbHMYAyADKAsyDi5tZXNoLnYxLkxhYmVsEg0KBXNsb3RzGAQgASgNEg8KB3NhbmRib3gYBSABKAkSEAoIcGxhdGZvcm0YBiABKAkSDQoFYWRkcnMYByADKAkSEgoKZGF0YV9hZGRycxgIIAMoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoDBINCgVyb2xlcxgKIAMoCRIPCgdzZXNzaW9uGAsgASgGIioKBUtub3duEiEKBXBlZXJzGAEgAygLMhIubWVzaC52MS5Lbm93blBlZXIiKAoJS25vd25QZWVyEgwKBHBlZXIYASABKAkSDQoFYWRkcnMYAiADKAkiIwoFTGFiZWwSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJImUKBExvYWQSDgoGcXVldWVkGAEgASgNEhEKCXN0ZWFsYWJsZRgCIAEoDRINCgVzbG90cxgDIAEoDRIMCgRidXN5GAQgASgNEhAKCHNlcXVlbmNlGAUgASgEEgsKA2hvdBgGIAEoBiJMCgxTdGVhbFJlcXVlc3QSDAoEcm9vbRgBIAEoDRIRCglwbGF0Zm9ybXMYAiADKAkSDAoEaWRsZRgDIAEoDRINCgVob2xkcxgEIAEoDCIsCgpTdGVhbEdyYW50Eh4KBmdyYW50cxgBIAMoCzIOLm1lc2gudjEuR3JhbnQi9wEKBUdyYW50EgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIQCghsZWFzZV9tcxgDIAEoDRIMCgRraW5kGAQgASgJEg0KBWxhYmVsGAUgASgJEg4KBmFjdGlvbhgGIAEoDBIPCgdjb21tYW5kGAcgASgMEjUKBHRyZWUYCCABKAsyJy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkRpZ2VzdBIUCgxpbmxpbmVfYmxvYnMYCSADKAwSEwoLZXhwZWN0ZWRfbXMYCiABKA0SDQoFZnJlc2gYCyABKAgSDgoGZm9yZ2V0GAwgASgIIiMKBEJlYXQSGwoEaGVsZBgBIAMoCzINLm1lc2gudjEuSGVsZCI2CgRIZWxkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIPCgdydW5uaW5nGAMgASgIInsKDFRhc2tQcm9ncmVzcxIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGc3RkZXJyGAMgASgMEjwKB291dHB1dHMYBCADKAsyKy5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLk91dHB1dEZpbGUimwEKCFRhc2tEb25lEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRI9CgZyZXN1bHQYAyABKAsyLS5idWlsZC5iYXplbC5yZW1vdGUuZXhlY3V0aW9uLnYyLkFjdGlvblJlc3VsdBIhCgd0aW1pbmdzGAQgASgLMhAubWVzaC52MS5UaW1pbmdzEg4KBnJlY29yZBgFIAEoDCJPCgdUaW1pbmdzEhAKCHF1ZXVlX21zGAEgASgNEhAKCGZldGNoX21zGAIgASgNEg4KBnJ1bl9tcxgDIAEoDRIQCghzdG9yZV9tcxgEIAEoDSJKCgpUYXNrRmFpbGVkEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRjb2RlGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiPQoKVGFza0Nsb3NlZBIMCgR0YXNrGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SEAoIYWNjZXB0ZWQYAyABKAgiJwoGQ2FuY2VsEgwKBHRhc2sYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSKhAQoMUmVzdWx0UmVjb3JkEg4KBmFjdGlvbhgBIAEoDBIoCgdvdXRwdXRzGAIgAygLMhcubWVzaC52MS5SZWNvcmRlZE91dHB1dBIOCgZzdGRvdXQYAyABKAwSDgoGc3RkZXJyGAQgASgMEg4KBnJ1bl9tcxgFIAEoDRIOCgZzaWduZXIYBiABKAkSFwoPbWFkZV9hdF9zZWNvbmRzGAcgASgEIkIKDlJlY29yZGVkT3V0cHV0EgwKBHBhdGgYASABKAkSDgoGZGlnZXN0GAIgASgMEhIKCmV4ZWN1dGFibGUYAyABKAhiBnByb3RvMw", [file_build_bazel_remote_execution_v2_remote_execution]);
 
 /**
  * /mesh/hello/1: both sides send one, then what they know of others (Known), then the stream closes.
@@ -171,8 +171,8 @@ export const LabelSchema: GenMessage<Label> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 3);
 
 /**
- * A node's load as its peers should see it. Rides in front of every control
- * message of the same pair whenever it has changed since the last one.
+ * A node's load as its peers should see it. Rides inside every control message
+ * of the same pair whenever it has changed since the last one.
  *
  * @generated from message mesh.v1.Load
  */
@@ -185,7 +185,8 @@ export type Load = Message<"mesh.v1.Load"> & {
   queued: number;
 
   /**
-   * Those of them that may run elsewhere.
+   * Tasks that an idle peer would get: those of them that may run elsewhere, or,
+   * when nothing waits here, those that wait elsewhere or lag behind.
    *
    * @generated from field: uint32 stealable = 2;
    */
@@ -207,6 +208,14 @@ export type Load = Message<"mesh.v1.Load"> & {
    * @generated from field: uint64 sequence = 5;
    */
   sequence: bigint;
+
+  /**
+   * One bit for each large input (64 KiB and more) of the tasks that wait:
+   * bit number = first 32 bits of the digest, big-endian, modulo 64.
+   *
+   * @generated from field: fixed64 hot = 6;
+   */
+  hot: bigint;
 };
 
 /**
@@ -217,7 +226,8 @@ export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 4);
 
 /**
- * Thief to victim: what I have room for.
+ * Thief to victim: what I have room for. As a lifeline: what I shall have room
+ * for until you push something or I say otherwise.
  *
  * @generated from message mesh.v1.StealRequest
  */
@@ -233,6 +243,21 @@ export type StealRequest = Message<"mesh.v1.StealRequest"> & {
    * @generated from field: repeated string platforms = 2;
    */
   platforms: string[];
+
+  /**
+   * Of the room, what would run at once; the rest is taken ahead.
+   *
+   * @generated from field: uint32 idle = 3;
+   */
+  idle: number;
+
+  /**
+   * Bloom filter over the digests of large inputs that I have, at most 640
+   * bytes; 4 probes, the 32-bit words 0 to 3 of the digest modulo its bits.
+   *
+   * @generated from field: bytes holds = 4;
+   */
+  holds: Uint8Array;
 };
 
 /**
@@ -243,7 +268,8 @@ export const StealRequestSchema: GenMessage<StealRequest> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 5);
 
 /**
- * Victim to thief: tasks with their leases, possibly none.
+ * Victim to thief: tasks with their leases, possibly none. Unasked for
+ * (request id 0) it is a push along a lifeline.
  *
  * @generated from message mesh.v1.StealGrant
  */
