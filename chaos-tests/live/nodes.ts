@@ -129,6 +129,11 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
     "--no-mdns",
     "--slots",
     String(flags.slots ?? 1),
+    // Several nodes share this machine: to each the others look like somebody who needs it.
+    "--lend",
+    "always",
+    "--drain",
+    "1s",
     "--json",
     ...(flags.extra ?? []),
   ];

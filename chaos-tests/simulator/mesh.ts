@@ -13,7 +13,7 @@ import { createEvents, type MeshEvent } from "../../src/base/events.ts";
 import { createBlobStore } from "../../src/blob/store.ts";
 import { ingestTwins, systemPrefixes } from "../../src/blob/twin.ts";
 import type { Host } from "../../src/host/host.ts";
-import { createNode, type MeshNode, nodeDefaults } from "../../src/node/node.ts";
+import { createNode, type MeshNode, type NodeOptions, nodeDefaults } from "../../src/node/node.ts";
 import { createMembership } from "../../src/peer/membership.ts";
 import type { SimCommands } from "../../src/sim/processes.ts";
 import { createSimSigning } from "../../src/sim/signing.ts";
@@ -23,6 +23,7 @@ import {
   type SimulationOptions,
 } from "../../src/sim/simulation.ts";
 import { peerIdOf } from "../../src/sim/station.ts";
+import type { Durations } from "../../src/work/durations.ts";
 import { createLies } from "./liar.ts";
 import { createToolRun, durationMsOf, toolBytes, toolPath } from "./tool.ts";
 
@@ -44,6 +45,10 @@ export interface MeshOptions {
   readonly simulation?: Partial<SimulationOptions>;
   /** Bytes a node's store may hold. */
   readonly quotaBytes?: number;
+  /** What the node on this host does other than by default. */
+  readonly node?: (index: number) => Partial<NodeOptions>;
+  /** What the node on this host knows about durations when it starts. */
+  readonly durations?: (index: number) => Durations | undefined;
 }
 
 export interface SimMesh {
@@ -100,9 +105,14 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
     const index = names.indexOf(name);
     const node: SimNode = {
       ...createNode(
-        { host: { ...host, network: lies.around(host.network, () => liars.has(name)) }, ...parts },
+        {
+          host: { ...host, network: lies.around(host.network, () => liars.has(name)) },
+          ...parts,
+          durations: options.durations?.(index),
+        },
         {
           ...nodeDefaults,
+          ...options.node?.(index),
           bootstrap: [],
           own: { ...describe(name, slots(index)), sandbox: sandbox(index) },
         },

@@ -40,11 +40,11 @@ const durationUnits: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
-export function parseDurationMs(flag: string, text: string, maxMs: number): number {
+export function parseDurationMs(flag: string, text: string, maxMs: number, minMs = 1): number {
   const parts = /^(\d{1,6})([smhd])$/.exec(text);
   const durationMs = Number(parts?.[1]) * (durationUnits[parts?.[2] ?? ""] ?? 0);
-  if (!(durationMs > 0 && durationMs <= maxMs)) {
-    const max = `${Math.floor(maxMs / 86_400_000)}d`;
+  if (!(durationMs >= minMs && durationMs <= maxMs)) {
+    const max = maxMs < 86_400_000 ? `${maxMs / 3_600_000}h` : `${Math.floor(maxMs / 86_400_000)}d`;
     throw new MeshError(
       "usage",
       `${flag} takes a time such as 30m, 24h or 7d, at most ${max}, not '${text}'`,

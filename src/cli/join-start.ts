@@ -61,10 +61,10 @@ export async function startJoin(
     };
   };
   try {
-    const { dataDir, embedded } = choice;
+    const { dataDir, embedded, drainMs } = choice;
     return await joinCommand(
       { start, terminal, interrupts, stdin: process.stdin },
-      { dataDir, json, embedded },
+      { dataDir, json, embedded, drainMs },
     );
   } finally {
     uninstall();

@@ -139,7 +139,7 @@ function stage(start?: JoinDeps["start"], stop: () => Promise<void> = async () =
 
 test("with --json the first line is the ready event, and a Ctrl-C leaves in order with 0", async () => {
   const { deps, interrupt, printed } = stage();
-  const code = joinCommand(deps, { dataDir: "/d", json: true, embedded: false });
+  const code = joinCommand(deps, { dataDir: "/d", json: true, embedded: false, drainMs: 0 });
   interrupt.abort();
   expect(await code).toBe(0);
   const lines = printed().trim().split("\n");
@@ -152,7 +152,7 @@ test.each([
 ])("peers that were met during the start are told after it (json: %s)", async (json, line) => {
   const on = stage();
   on.met = [{ event: "peer-joined", peer: asPeerId("12D3b"), name: "node-b", slots: 2 }];
-  const code = joinCommand(on.deps, { dataDir: "/d", json, embedded: false });
+  const code = joinCommand(on.deps, { dataDir: "/d", json, embedded: false, drainMs: 0 });
   on.interrupt.abort();
   await code;
   expect(on.printed()).toContain(line);
@@ -161,7 +161,7 @@ test.each([
 
 test("a second Ctrl-C does not wait for a node that cannot leave", async () => {
   const on = stage(undefined, () => new Promise(() => {}));
-  const code = joinCommand(on.deps, { dataDir: "/d", json: false, embedded: false });
+  const code = joinCommand(on.deps, { dataDir: "/d", json: false, embedded: false, drainMs: 0 });
   on.interrupt.abort();
   on.hurry.abort();
   expect(await code).toBe(0);
@@ -171,7 +171,7 @@ test("a second Ctrl-C does not wait for a node that cannot leave", async () => {
 test("an embedded node ends with its command's stdin, but not under another command's build", async () => {
   const on = stage();
   on.sessions = 1;
-  const code = joinCommand(on.deps, { dataDir: "/d", json: true, embedded: true });
+  const code = joinCommand(on.deps, { dataDir: "/d", json: true, embedded: true, drainMs: 0 });
   on.stdin.end();
   await expect.poll(on.printed).toContain('{"event":"staying"}');
   expect(on.stops).toBe(0);
@@ -182,7 +182,7 @@ test("an embedded node ends with its command's stdin, but not under another comm
 
 test("a node in the foreground does not care about its stdin", async () => {
   const on = stage();
-  const code = joinCommand(on.deps, { dataDir: "/d", json: true, embedded: false });
+  const code = joinCommand(on.deps, { dataDir: "/d", json: true, embedded: false, drainMs: 0 });
   on.stdin.end();
   await new Promise((resolve) => setImmediate(resolve));
   expect(on.stops).toBe(0);
@@ -194,7 +194,12 @@ test("a start that fails is told to scripts as well", async () => {
   const failing = stage(async () => {
     throw new MeshError("in-use", "port 4001 is taken");
   });
-  const code = joinCommand(failing.deps, { dataDir: "/d", json: true, embedded: false });
+  const code = joinCommand(failing.deps, {
+    dataDir: "/d",
+    json: true,
+    embedded: false,
+    drainMs: 0,
+  });
   await expect(code).rejects.toThrow("port 4001 is taken");
   expect(JSON.parse(failing.printed())).toEqual({
     event: "failed",

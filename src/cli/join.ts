@@ -39,8 +39,11 @@ export interface JoinDeps {
   readonly stdin: Readable;
 }
 
-/** A node that cannot leave in order within this long just ends: its peers notice by themselves. */
-const leaveMaxMs = 5_000;
+/**
+ * A node that cannot leave in order this long after its foreign tasks had their time just ends: its
+ * peers notice by themselves.
+ */
+const leaveGraceMs = 5_000;
 /** How long nothing may come before a burst of tasks counts as over. */
 const burstQuietMs = 2_000;
 /** How often an embedded node that was let go looks whether other commands still need it. */
@@ -49,6 +52,8 @@ const stayPeriodMs = 200;
 export interface JoinOptions {
   readonly dataDir: string;
   readonly json: boolean;
+  /** How long others' tasks may run on when the node leaves. */
+  readonly drainMs: number;
   /** For one command only; see embedded.ts. */
   readonly embedded: boolean;
 }
@@ -91,7 +96,7 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
     tell("left, as a command asked");
   } else {
     tell("leaving… (Ctrl-C again: at once)");
-    const inOrder = await leave(node, interrupts.hurry);
+    const inOrder = await leave(node, options.drainMs, interrupts.hurry);
     tell(inOrder ? "left" : "ended without waiting for what was still running");
   }
   flushEvents();
@@ -99,10 +104,10 @@ export async function joinCommand(deps: JoinDeps, options: JoinOptions): Promise
   return 0;
 }
 
-async function leave(node: JoinedNode, hurry: AbortSignal): Promise<boolean> {
+async function leave(node: JoinedNode, drainMs: number, hurry: AbortSignal): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), leaveMaxMs);
+    timer = setTimeout(() => resolve(false), drainMs + leaveGraceMs);
   });
   const hurried = aborted(hurry).then(() => false);
   try {

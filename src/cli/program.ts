@@ -8,6 +8,7 @@ import { basename } from "node:path";
 import { isatty } from "node:tty";
 import { Command, CommanderError, Option } from "commander";
 import { MeshError } from "../base/errors.ts";
+import { strategies } from "../work/strategy.ts";
 import {
   dataDirOf,
   oneOf,
@@ -33,6 +34,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 const slotsMax = 1024;
 const jobsMax = 10_000;
 const yearMs = 365 * 86_400_000;
+const drainMaxMs = 3_600_000;
 
 interface Place {
   readonly terminal: Terminal;
@@ -133,6 +135,9 @@ interface JoinFlags {
   readonly name?: string;
   readonly cacheSize: string;
   readonly sandbox?: string;
+  readonly lend: string;
+  readonly strategy: string;
+  readonly drain: string;
   readonly mdns: boolean;
   readonly json?: boolean;
   readonly embedded?: boolean;
@@ -152,6 +157,9 @@ function addJoin(program: Command, place: Place): void {
     .option("--label <key=value>", "something others can read about it (several)", several, [])
     .option("--cache-size <size>", "room for files on this disk", "20GB")
     .option("--sandbox <tier>", "bwrap, unshare or none (default: the best that works)")
+    .option("--lend <how>", "spare: fewer slots while you use the machine; always: all", "spare")
+    .option("--strategy <name>", `whom to steal from: ${strategies.join(", ")}`, strategies[0])
+    .option("--drain <time>", "how long others' tasks may run on when this node leaves", "5s")
     .option("--no-mdns", "do not look for nodes on the local network")
     .option("--json", "one JSON object a line; the first has event ready")
     .addOption(new Option("--embedded").hideHelp())
@@ -173,6 +181,10 @@ function addJoin(program: Command, place: Place): void {
           flags.sandbox === undefined
             ? undefined
             : oneOf("--sandbox", flags.sandbox, ["bwrap", "unshare", "none"]),
+        lend: oneOf("--lend", flags.lend, ["spare", "always"]),
+        strategy: oneOf("--strategy", flags.strategy, strategies),
+        drainMs:
+          flags.embedded === true ? 0 : parseDurationMs("--drain", flags.drain, drainMaxMs, 0),
         mdns: flags.mdns,
         embedded: flags.embedded === true,
       };

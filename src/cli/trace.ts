@@ -87,6 +87,11 @@ export function createTrace(startMs: number): Trace {
         const task = open.get(event.task);
         if (task === undefined) return;
         const isStart = event.event === "task-started";
+        if (isStart && event.backup) {
+          const args = { task: event.task, attempt: event.attempt };
+          instants.push({ name: `${task.label} got a backup`, atMs: nowMs, args });
+          return;
+        }
         task.peer = isStart ? (event.peer ?? "") : "";
         task.startedMs = isStart ? nowMs : undefined;
         if (isStart) return;

@@ -27,7 +27,7 @@ test.each([
 });
 
 test("an event keeps its shape, also where JSON dropped an undefined", () => {
-  const event = { event: "task-started", task: "t1", build: "b", attempt: 0 };
+  const event = { event: "task-started", task: "t1", build: "b", attempt: 0, backup: false };
   expect(parseControlLine(JSON.stringify(event))).toEqual({
     at: "event",
     event: { ...event, peer: undefined },

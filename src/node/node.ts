@@ -20,12 +20,12 @@ import { type ControlHandlers, createControl, type LiveControl } from "../peer/c
 import { createDirectory, type LiveDirectory } from "../peer/directory.ts";
 import type { Description } from "../peer/hello-message.ts";
 import type { Membership } from "../peer/membership.ts";
-import { createDurations } from "../work/durations.ts";
+import { createDurations, type Durations } from "../work/durations.ts";
 import { createLending } from "../work/lending.ts";
 import { createOwner, type OwnerOptions, type OwnerParts } from "../work/owner.ts";
 import { createSlots, type Slots } from "../work/slots.ts";
+import type { Strategy } from "../work/strategy.ts";
 import { createThief, type Thief } from "../work/thief.ts";
-import type { Strategy } from "../work/victim.ts";
 import { aroundSelf } from "./own-peer.ts";
 
 export interface NodeDeps {
@@ -35,6 +35,8 @@ export interface NodeDeps {
   readonly store: BlobStore;
   /** What this node knows of earlier results, with the keys of its mesh. */
   readonly records: Records;
+  /** What was learned of durations before; by default nothing. */
+  readonly durations?: Durations | undefined;
   /** Runs actions, this node's own and stolen ones. */
   readonly execute: Execute;
   /** See `ForeignDeps`. */
@@ -50,6 +52,9 @@ export interface NodeOptions {
   readonly leaseMs: number;
   readonly beatMs: number;
   readonly prefetchTasks: number;
+  /** Members that it connects to by itself, and those that it lets in. */
+  readonly peersWantedMax?: number;
+  readonly peersMax?: number;
   /** How victims are chosen; all but the default are for comparison. */
   readonly strategy: Strategy;
   /** Which of this node's own tasks go first. */
@@ -108,7 +113,11 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
 
   const directory = createDirectory(
     { network: host.network, clock, random, membership, emit, own: () => own },
-    { bootstrap: options.bootstrap },
+    {
+      bootstrap: options.bootstrap,
+      ...(options.peersWantedMax && { peersWantedMax: options.peersWantedMax }),
+      ...(options.peersMax && { peersMax: options.peersMax }),
+    },
   );
   const control = createControl({ directory, clock, emit });
   const exchange = createExchange(
@@ -125,7 +134,7 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
   const { network } = directory;
   const results = createResults({ records: deps.records, store, clock, network, directory });
   const slots = createSlots(own.slots);
-  const durations = createDurations(labelsMax);
+  const { durations = createDurations(labelsMax) } = deps;
   const idPrefix = hexOf(random.bytes(8));
   const platforms = platformsOf(own, "foreign");
   const around = aroundSelf(host.network.self, own, control, directory);

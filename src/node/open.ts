@@ -38,7 +38,7 @@ import { decodeInvite, type Invite } from "../peer/invite.ts";
 import { createMembership, type Membership } from "../peer/membership.ts";
 import { claimDirectory } from "./claim.ts";
 import type { Answer } from "./control-server.ts";
-import { createNode, type MeshNode, nodeDefaults } from "./node.ts";
+import { createNode, type MeshNode, type NodeOptions, nodeDefaults } from "./node.ts";
 import { type NodePaths, nodePaths } from "./paths.ts";
 
 export interface OpenOptions {
@@ -53,6 +53,10 @@ export interface OpenOptions {
   readonly nameDefault: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly cacheSizeBytes: number;
+  /** See `NodeOptions`. */
+  readonly lend: NodeOptions["lend"];
+  readonly strategy: NodeOptions["strategy"];
+  readonly drainMs: number;
   /** Undefined: the best there is. */
   readonly sandbox: "bwrap" | "unshare" | "none" | undefined;
   readonly invite: string | undefined;
@@ -199,6 +203,7 @@ async function openClaimed(
     },
     {
       ...nodeDefaults,
+      ...{ lend: options.lend, strategy: options.strategy, drainMs: options.drainMs },
       bootstrap: [...options.bootstrap, ...(invite?.addrs ?? [])],
       own: { name: membership.name, roles, slots, sandbox: tier, platform, labels: options.labels },
     },

@@ -73,7 +73,7 @@ const dropAboveBytes = 256 * 1024;
 const queueMaxBytes = 1024 * 1024 + controlFrameMaxBytes + frameHeaderBytes;
 const fullReason = "it does not read: too much waits to be sent";
 /** What is not urgent waits this long for something to ride with. */
-const lazyMs = 50;
+const lazyMs = 1000;
 /** ... and no more than so many frames of it. */
 const lazyMax = 64;
 const stealsMax = 64;

@@ -216,7 +216,7 @@ test("what is not urgent waits for company, but not for long", async () => {
   expect(high.heard.map(({ type }) => type)).toEqual(["closed", "cancel"]);
   expect(low.node.control.sent().sends).toBe((sends ?? 0) + 1);
   low.node.control.send(high.node.network.self, closed, "lazy");
-  await clock.advance(60);
+  await clock.advance(1100);
   expect(high.heard).toHaveLength(3);
 });
 

@@ -33,6 +33,8 @@ export interface SimNetworkOptions {
   readonly link: LinkOptions;
   /** How long a dial waits for a host that does not answer. */
   readonly dialTimeoutMs: number;
+  /** What a host's event loop spends on each piece of bytes that arrives; others wait meanwhile. */
+  readonly receiveMs?: number;
   /** How long a connection lives while nothing passes in one direction. */
   readonly silenceMaxMs: number;
   /** Whether hosts find each other by themselves, as on a local network. */
@@ -71,7 +73,7 @@ export function createSimNetwork(
 ): SimNetwork {
   const stations = new Map<string, Station>();
   const live = new Map<string, Connection>();
-  const wiring = createWiring(timeline, random, options.link);
+  const wiring = createWiring(timeline, random, options);
   const { directionOf, breakUp } = wiring;
   const wires: Wires = {
     timeline,
@@ -143,8 +145,22 @@ interface Wiring extends Pick<Wires, "lineOf" | "travel" | "breakUp" | "isBlocke
   directionOf(from: string, to: string): Direction;
 }
 
-function createWiring(timeline: Timeline, random: SeededRandom, link: LinkOptions): Wiring {
+function createWiring(
+  timeline: Timeline,
+  random: SeededRandom,
+  { link, receiveMs = 0 }: SimNetworkOptions,
+): Wiring {
   const directions = new Map<string, Direction>();
+  /** Until when each host's event loop is busy with what has arrived. */
+  const busyUntilMs = new Map<string, number>();
+
+  /** When a piece that arrives at `arrivesMs` has been received. */
+  function received(host: string, arrivesMs: number): number {
+    if (receiveMs === 0) return arrivesMs;
+    const doneMs = Math.max(arrivesMs, busyUntilMs.get(host) ?? 0) + receiveMs;
+    busyUntilMs.set(host, doneMs);
+    return doneMs;
+  }
 
   function directionOf(from: string, to: string): Direction {
     const key = `${from} ${to}`;
@@ -177,7 +193,7 @@ function createWiring(timeline: Timeline, random: SeededRandom, link: LinkOption
         if (resetChance > 0 && random.chance(resetChance))
           timeline.schedule(undefined, delayMs, "net.lost", () => breakUp(connection));
         const arrivesMs = direction.busyUntilMs + delayMs + random.between(0, jitterMs);
-        return Math.max(arrivesMs, afterMs) - nowMs;
+        return Math.max(received(to.machine.name, arrivesMs), afterMs) - nowMs;
       },
       whenOpen(pass) {
         if (direction.blockedAtMs === undefined) pass();

@@ -209,7 +209,7 @@ async function busyOwner(options: Partial<MeshOptions> = {}) {
     if (outcome.source !== "there") throw new Error("it was not stolen");
     return { ...outcome, action: job.action, tookMs: on.mesh.simulation.nowMs() - startMs };
   };
-  const pass = () => on.pass(500);
+  const pass = () => on.pass(1500);
   return { ...on, owner, thief: on.mesh.node("n1"), runs, steal, pass };
 }
 

@@ -31,7 +31,8 @@ import { neighboursOf } from "./lifelines.ts";
 import { createPatience } from "./patience.ts";
 import { createServed } from "./served.ts";
 import type { Slots } from "./slots.ts";
-import { chooseVictim, type Strategy } from "./victim.ts";
+import type { Strategy } from "./strategy.ts";
+import { chooseVictim } from "./victim.ts";
 
 export interface ThiefDeps extends ForeignDeps {
   readonly clock: Clock;

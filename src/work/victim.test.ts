@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { asPeerId } from "../base/ids.ts";
 import type { Peer } from "../peer/directory.ts";
-import { chooseVictim, strategies, type VictimView } from "./victim.ts";
+import { strategies } from "./strategy.ts";
+import { chooseVictim, type VictimView } from "./victim.ts";
 
 const peer = (name: string, stealable: number | undefined): Peer => ({
   id: asPeerId(name),

@@ -10,16 +10,7 @@
 import type { PeerId } from "../base/ids.ts";
 import type { Peer } from "../peer/directory.ts";
 import { sharedBits } from "./heavy.ts";
-
-export const strategies = [
-  "power-of-two",
-  "random",
-  "least-loaded",
-  "most-loaded",
-  "adaptive",
-] as const;
-
-export type Strategy = (typeof strategies)[number];
+import type { Strategy } from "./strategy.ts";
 
 export interface VictimView {
   /** Draws a whole number in [0, bound). */
