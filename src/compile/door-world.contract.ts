@@ -124,7 +124,18 @@ export async function createDoorWorld(
   const control = { send: () => {}, push: () => {}, hint: () => {} };
   const durations = createDurations(10);
   const owner = createOwner(
-    { self, clock, control, store, slots, durations, emit, idPrefix: "t", onSpare: () => {} },
+    {
+      self,
+      clock,
+      control,
+      store,
+      slots,
+      durations,
+      emit,
+      idPrefix: "t",
+      onSpare: () => {},
+      slotsOf: () => 1,
+    },
     { leaseMs: 60_000, tasksMax, order: "critical-path" },
   );
   const view = createFileView({ disk, store, clock }, { ...fileViewDefaults, settleMs });

@@ -142,6 +142,7 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     {
       ...{ self: host.network.self, clock, control: around.control, store, slots, durations, emit },
       idPrefix,
+      slotsOf: (peer) => directory.get(peer)?.slots ?? own.slots,
       onSpare: () => thief.wake(),
     },
     { leaseMs: options.leaseMs, tasksMax, order: options.order },

@@ -41,6 +41,7 @@ import {
 } from "./control-frames.ts";
 import { createLink, type Link } from "./control-link.ts";
 import type { LiveDirectory, Peer } from "./directory.ts";
+import { chooseToHint } from "./hinting.ts";
 
 export type ControlMessage =
   | { readonly type: "beat"; readonly value: Beat }
@@ -121,10 +122,6 @@ const asleepMs = 2000;
 const idleMs = 60 * 60_000;
 const goodbyeMs = 500;
 const rttWeight = 0.2;
-/** A peer that was told of work and has not come is told again after this long. */
-const toldAgainMs = 2500;
-/** An older hint that says busy proves nothing. */
-const loadFreshMs = 1000;
 
 export function createControl(deps: ControlDeps): LiveControl {
   const { directory, clock, emit } = deps;
@@ -286,26 +283,12 @@ export function createControl(deps: ControlDeps): LiveControl {
   }
 
   function hint(countMax: number): void {
-    if (countMax <= 0) return;
-    const nowMs = clock.nowMs();
-    let left = countMax;
-    // Whoever comes first was told first last time.
-    for (const [peer, link] of [...links]) {
-      if (left === 0) return;
-      if (!isWorthTelling(link, nowMs)) continue;
-      links.delete(peer);
-      links.set(peer, link);
+    const told = chooseToHint(links.values(), directory.get, clock.nowMs(), countMax);
+    for (const link of told) {
+      links.delete(link.peer);
+      links.set(link.peer, link);
       link.sendLoad();
-      left -= 1;
     }
-  }
-
-  function isWorthTelling(link: Link, nowMs: number): boolean {
-    const { load: told, atMs } = link.told();
-    if ((told?.stealable ?? 0) > 0 && nowMs - atMs < toldAgainMs) return false;
-    const { load, slots = 0 } = directory.get(link.peer) ?? {};
-    if (slots === 0) return false;
-    return load === undefined || load.busy < load.slots || nowMs - load.atMs > loadFreshMs;
   }
 
   /** Asks quiet peers for a sign of life and drops silent ones. @returns when to look again. */

@@ -52,6 +52,7 @@ export interface LeasingDeps {
   readonly durations: Durations;
   readonly emit: Emit;
   readonly leaseMs: number;
+  readonly slotsOf: (peer: PeerId) => number;
   /** The task is queued again. */
   readonly requeued: (entry: Entry) => void;
   /** It leaves the queue. */
@@ -90,11 +91,20 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     const grants: Grant[] = [];
     if (!standing.isWelcome(peer)) return create(StealGrantSchema, { grants });
     for (const choice of granting.choose(peer, request)) {
-      const made = give(peer, request, choice, grants.length >= request.idle);
+      const waits = grants.length >= request.idle || isFull(peer);
+      const made = give(peer, request, choice, waits);
       if (made !== undefined) grants.push(made);
     }
     if (grants.length > 0) leases.watch();
     return create(StealGrantSchema, { grants });
+  }
+
+  /** Its request may have crossed with an earlier grant: its slots are counted here, too. */
+  function isFull(peer: PeerId): boolean {
+    let count = 0;
+    for (const { state } of ledger.awayAt(peer))
+      for (const { thief, waits } of holdersOf(state)) if (thief === peer && !waits) count += 1;
+    return count >= deps.slotsOf(peer);
   }
 
   function give(

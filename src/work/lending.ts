@@ -13,6 +13,8 @@ export interface LendingDeps {
 
 /** A look at the machine is good for this long. */
 const lookMs = 1000;
+/** What was seen longer ago says nothing about now. */
+const forgetMs = 5000;
 /** Weight of the newest look: what lasts one second is no reason to stop lending. */
 const alpha = 0.4;
 /** Less than this of others' work is the machine's own background. */
@@ -26,9 +28,9 @@ export function createLending({ processes, clock, slots }: LendingDeps): () => n
   let others = 0;
   let lent = slots.count;
 
-  function look(): number {
+  function look(isFirst: boolean): number {
     const { runnable, cores, memoryFreeBytes } = processes.vitals();
-    others += alpha * (Math.max(0, runnable - slots.busy) - others);
+    others += (isFirst ? 1 : alpha) * (Math.max(0, runnable - slots.busy) - others);
     const free = others < quietCores ? slots.count : Math.round(cores - others);
     const fed = slots.busy + Math.floor(memoryFreeBytes / memoryPerTaskBytes);
     return Math.max(0, Math.min(slots.count, free, fed));
@@ -37,8 +39,8 @@ export function createLending({ processes, clock, slots }: LendingDeps): () => n
   return () => {
     const nowMs = clock.nowMs();
     if (nowMs - lookedMs >= lookMs) {
+      lent = look(nowMs - lookedMs >= forgetMs);
       lookedMs = nowMs;
-      lent = look();
     }
     return lent;
   };

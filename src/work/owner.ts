@@ -34,6 +34,7 @@ import { createUrgency } from "./urgency.ts";
 
 export interface OwnerDeps {
   readonly self: PeerId;
+  readonly slotsOf: (peer: PeerId) => number;
   readonly clock: Clock;
   readonly control: Pick<Control, "send" | "push" | "hint">;
   readonly store: Pick<BlobStore, "put" | "pin">;
@@ -96,7 +97,17 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     nowMs: () => leasing.nowMs(),
   });
   const leasing = createLeasing({
-    ...{ self: deps.self, clock, control, store: deps.store, ledger, granting, pace, durations },
+    ...{
+      self: deps.self,
+      slotsOf: deps.slotsOf,
+      clock,
+      control,
+      store: deps.store,
+      ledger,
+      granting,
+      pace,
+      durations,
+    },
     ...{ standing: createStanding(clock), emit, leaseMs: options.leaseMs },
     requeued: enqueue,
     taken: leaveQueue,

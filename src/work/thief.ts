@@ -187,8 +187,11 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     if (draining || deps.ownQueued() > 0) return { total: 0, idle: 0 };
     // An owner that cannot take so much in is not helped by more.
     if (held.answered() >= answeredMax) return { total: 0, idle: 0 };
-    const idle = Math.min(slots.count, deps.lent()) - slots.busy - held.waiting();
-    return { idle: Math.max(0, idle), total: idle + options.prefetchTasks };
+    const lent = Math.min(slots.count, deps.lent());
+    const idle = lent - slots.busy - held.waiting();
+    // What is taken ahead would run in a slot that is not lent at the moment.
+    const ahead = lent < slots.count ? 0 : options.prefetchTasks;
+    return { idle: Math.max(0, idle), total: idle + ahead };
   }
 
   function requestFor({ total, idle }: Room): StealRequest {
