@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { faultKinds } from "./faults.ts";
+import { faultKinds } from "./fault-kinds.ts";
 import { replayCommand } from "./run.ts";
 import { runSeed, type Verdict } from "./scenario.ts";
 
