@@ -34,8 +34,8 @@ export interface Torment {
 export interface TormentOptions {
   readonly slownessMax: number;
   readonly hostsMax: number;
-  /** False: what would move a wall clock is done, but moves it by nothing. */
-  readonly movesClocks: boolean;
+  /** Furthest that a wall clock goes from the true time; at 0 it is moved by nothing. */
+  readonly clockMaxMs: number;
 }
 
 /** From SIGTERM until a node is gone, whatever the weather. */
@@ -58,7 +58,7 @@ export function createTorment(
   owners: ReadonlySet<string>,
   /** Blobs that may lie in stores. */
   blobs: () => readonly Victim[],
-  { slownessMax, hostsMax, movesClocks }: TormentOptions,
+  { slownessMax, hostsMax, clockMaxMs }: TormentOptions,
 ): Torment {
   const { simulation, names } = mesh;
   const { faults } = simulation;
@@ -74,6 +74,7 @@ export function createTorment(
   const spoilt = new Set<string>();
   const slow = new Set<string>();
   const tardy = new Set<string>();
+  const clockOffMs = new Map<string, number>();
   const leaving = new Map<string, number>();
   const troubles: string[] = [];
   let calmSinceMs: number | undefined;
@@ -253,8 +254,10 @@ export function createTorment(
       return true;
     },
     "wall-clock"() {
-      const byMs = random.between(-3_600_000, 3_600_000);
-      faults.stepWallClock(anyone(), movesClocks ? byMs : 0);
+      const name = anyone();
+      const offMs = clockMaxMs * random.between(-1, 1);
+      faults.stepWallClock(name, offMs - (clockOffMs.get(name) ?? 0));
+      clockOffMs.set(name, offMs);
       return true;
     },
     "late-timers"() {

@@ -29,10 +29,14 @@ export function createFileChecker(mesh: SimMesh, { say }: Violations): FileCheck
   const seen = new WeakMap<Uint8Array, boolean>();
   const forgiven = new WeakSet<Uint8Array>();
 
-  mesh.onExecute((node, spec) => {
-    for (const entry of spec.inputs)
-      if (entry.kind === "file" && !node.store.has(entry.digest))
-        say("dependencies", node, `${spec.argv[1]} starts without ${entry.path}`);
+  mesh.onCommand((name, places) => {
+    const missing = places.findIndex((path) => path === undefined || !fileAt(name, path));
+    if (missing >= 0)
+      say(
+        "dependencies",
+        mesh.find(name) ?? { name, life: 0 },
+        `a tool starts without ${missing === 0 ? "itself" : `its ${missing}th input`}`,
+      );
   });
 
   function fileAt(name: string, path: string): FileNode | undefined {

@@ -5,7 +5,7 @@
  *
  * It knows how a host's life begins and ends. What the nodes work on is `workload.ts`.
  */
-import type { ActionSpec, Execute } from "../../src/action/action.ts";
+import type { Execute } from "../../src/action/action.ts";
 import { meshTagOf } from "../../src/action/record.ts";
 import { openRecords, recordsDefaults } from "../../src/action/records.ts";
 import { utf8 } from "../../src/base/bytes.ts";
@@ -31,7 +31,7 @@ import {
 import { peerIdOf } from "../../src/sim/station.ts";
 import { createTricks, type Trick } from "./crook.ts";
 import { createLies } from "./liar.ts";
-import { commands, installed } from "./programs.ts";
+import { createCommands, installed } from "./programs.ts";
 
 /** One life of one host, with a node on it. */
 export interface SimNode extends MeshNode {
@@ -78,8 +78,11 @@ export interface SimMesh {
   /** What crooks have done so far, by trick. */
   readonly tricked: ReadonlyMap<Trick, number>;
   onEvent(listener: (node: SimNode, event: MeshEvent) => void): void;
-  /** Hears of every action that a node's executor is given, before it is. */
-  onExecute(listener: (node: SimNode, spec: ActionSpec) => void): void;
+  /**
+   * Hears of every tool that starts on a host and which files it is going to read there; undefined
+   * for one that it cannot see.
+   */
+  onCommand(listener: (name: string, places: readonly (string | undefined)[]) => void): void;
   /** Runs until every living node is connected to every other. */
   assembled(limitMs: number): Promise<void>;
   isWhole(): boolean;
@@ -105,10 +108,13 @@ const never = new AbortController().signal;
 
 /** Adds the hosts and starts their nodes, the first of which invited the others. */
 export async function createMesh(seed: number | string, options: MeshOptions): Promise<SimMesh> {
+  const hearers: Parameters<SimMesh["onCommand"]>[0][] = [];
+  const commands = createCommands((name, places) => {
+    for (const hear of hearers) hear(name, places);
+  });
   const simulation = createSimulation(seed, { commands, ...options.simulation });
   const names = Array.from({ length: options.nodes }, (_, index) => `n${index}`);
   const listeners: ((node: SimNode, event: MeshEvent) => void)[] = [];
-  const executions: ((node: SimNode, spec: ActionSpec) => void)[] = [];
   const living = new Map<string, SimNode>();
   const lives = new Map<string, number>();
   const liars = new Set<string>();
@@ -136,14 +142,10 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
       simulation.record(`event.${event.event}`, name);
       if (started.node !== undefined) for (const hear of listeners) hear(started.node, event);
     });
-    const execute: Execute = (spec, onProgress, signal) => {
-      if (started.node !== undefined) for (const hear of executions) hear(started.node, spec);
-      return parts.execute(spec, onProgress, signal);
-    };
     const { slots = () => 2, sandbox = () => "bwrap" } = options;
     const index = Number(name.slice(1));
     const made = createNode(
-      { ...parts, host: { ...host, network: networkOf(name, host) }, execute },
+      { ...parts, host: { ...host, network: networkOf(name, host) } },
       {
         ...nodeDefaults,
         bootstrap: [],
@@ -194,7 +196,7 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
     },
     find: (name) => living.get(name),
     onEvent: (listener) => void listeners.push(listener),
-    onExecute: (listener) => void executions.push(listener),
+    onCommand: (listener) => void hearers.push(listener),
     isWhole,
     assembled: (limitMs) => simulation.until(isWhole, simulation.nowMs() + limitMs),
     kill,

@@ -30,36 +30,47 @@ interface View {
 
 const noWalls: View = { from: (path) => path, mayWrite: () => true };
 
-export const commands: SimCommands = ({ argv }) => commandOf(argv, noWalls);
+/** `onStart` hears which files of the machine a tool that starts is going to read. */
+export function createCommands(
+  onStart: (host: string, places: readonly (string | undefined)[]) => void,
+): SimCommands {
+  return ({ argv }, host) => commandOf(argv, noWalls, (places) => onStart(host, places));
+}
 
-function commandOf(argv: readonly string[], view: View): SimCommand | undefined {
+type OnStart = (places: readonly (string | undefined)[]) => void;
+
+function commandOf(
+  argv: readonly string[],
+  view: View,
+  onStart: OnStart,
+): SimCommand | undefined {
   const [program = "", ...args] = argv;
   switch (program.split("/").at(-1)) {
     case "sh":
-      return shell(args);
+      return shell(args, onStart);
     case "bwrap":
-      return walled(args, undefined);
+      return walled(args, undefined, onStart);
     case "rm":
       return { durationMs: startMs, finish: (disk) => remove(disk, args.slice(2)) };
     case "true":
       return { durationMs: startMs };
     case "cc":
-      return tool(argv, view);
+      return tool(argv, view, onStart);
     default:
       return undefined;
   }
 }
 
 /** `limits.ts` wraps every command in `sh -c SCRIPT sh STATUS BLOCKS MEMORY PROCESSES N …`. */
-function shell(args: readonly string[]): SimCommand {
+function shell(args: readonly string[], onStart: OnStart): SimCommand {
   const [, , , statusPath, , , , groups] = args;
   if (statusPath === undefined || groups !== "0") {
     // Any other script: this machine makes no device nodes and has no control groups.
     return { durationMs: startMs, finish: async () => ({ exitCode: 1 }) };
   }
   const [program = "", ...rest] = args.slice(8);
-  if (program.endsWith("/bwrap")) return walled(rest, statusPath);
-  return commandOf([program, ...rest], noWalls) ?? absent(program);
+  if (program.endsWith("/bwrap")) return walled(rest, statusPath, onStart);
+  return commandOf([program, ...rest], noWalls, onStart) ?? absent(program);
 }
 
 function absent(program: string): SimCommand {
@@ -81,7 +92,11 @@ const optionValues: Readonly<Record<string, number>> = {
 };
 
 /** What bubblewrap is told, and the command behind it. */
-function walled(args: readonly string[], statusPath: string | undefined): SimCommand {
+function walled(
+  args: readonly string[],
+  statusPath: string | undefined,
+  onStart: OnStart,
+): SimCommand {
   if (args[0] === "--help")
     return {
       durationMs: startMs,
@@ -97,7 +112,7 @@ function walled(args: readonly string[], statusPath: string | undefined): SimCom
   }
   const inner = args.slice(at + 1);
   const view = viewOf(mounts);
-  const command = commandOf(inner, view) ?? absent(inner[0] ?? "");
+  const command = commandOf(inner, view, onStart) ?? absent(inner[0] ?? "");
   return {
     durationMs: startMs + command.durationMs,
     async finish(disk) {
@@ -132,10 +147,11 @@ function viewOf(mounts: readonly Mount[]): View {
   };
 }
 
-function tool(argv: readonly string[], view: View): SimCommand | undefined {
+function tool(argv: readonly string[], view: View, onStart: OnStart): SimCommand | undefined {
   const order = orderOf(argv);
   if (order === undefined) return undefined;
   const { durationMs, exitCode, outputPath, inputPaths } = order;
+  onStart([toolPath, ...inputPaths].map(view.from));
   return {
     durationMs,
     async finish(disk) {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { faultKinds } from "./fault-kinds.ts";
-import { replayCommand } from "./run.ts";
+import { replayCommand } from "./judge.ts";
 import { runSeed, type Verdict } from "./scenario.ts";
 
 const regressions = readFileSync(join(import.meta.dirname, "../seeds.txt"), "utf8")
