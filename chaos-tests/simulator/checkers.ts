@@ -34,6 +34,9 @@ export interface Checkers {
   end(): Promise<void>;
 }
 
+/** Files are looked at with every so manieth comparison: there are many of them. */
+const wholeEvery = 5;
+
 export type Conditions = Pick<Torment, "stillSinceMs" | "silentSinceMs" | "calmSinceMs">;
 
 export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers {
@@ -44,6 +47,7 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
   const holdings = createNodeChecker(mesh, violations, leases, conditions);
   const jobs: Job[] = [];
   const named = new Map<string, Job>();
+  let looks = 0;
   const isAlive = (node: SimNode): boolean => mesh.find(node.name) === node;
 
   mesh.onEvent((node, event) => {
@@ -103,6 +107,8 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
     compare() {
       leases.compare();
       holdings.compare(jobs);
+      looks += 1;
+      if (looks % wholeEvery === 0) files.whole(jobs);
     },
     whole: () => files.whole(jobs),
     forgive: files.forgive,

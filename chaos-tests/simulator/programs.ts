@@ -39,11 +39,7 @@ export function createCommands(
 
 type OnStart = (places: readonly (string | undefined)[]) => void;
 
-function commandOf(
-  argv: readonly string[],
-  view: View,
-  onStart: OnStart,
-): SimCommand | undefined {
+function commandOf(argv: readonly string[], view: View, onStart: OnStart): SimCommand | undefined {
   const [program = "", ...args] = argv;
   switch (program.split("/").at(-1)) {
     case "sh":

@@ -41,6 +41,8 @@ interface Plan {
   readonly dagTasks: number;
   /** WebAssembly jobs. */
   readonly wordJobs: number;
+  /** Bytes that each store may hold; undefined: more than it ever will. */
+  readonly quotaBytes: number | undefined;
   /** Before the heal, an owner is cut off and has to finish alone. */
   readonly strands: boolean;
 }
@@ -98,6 +100,7 @@ export async function runSeed(
       nodes: plan.nodes,
       slots: (index) => plan.slots[index] ?? 1,
       keepsRoots: true,
+      ...(plan.quotaBytes === undefined ? {} : { quotaBytes: plan.quotaBytes }),
     });
     run.mesh = mesh;
     await play(mesh, plan, options, run, violations);
@@ -128,6 +131,9 @@ function drawPlan(seed: number): Plan {
   const ownersMax = random.chance(0.6) ? 2 : nodes;
   // One run in eight without a fault: what must never happen then is stricter.
   const faultCount = random.chance(0.125) ? 0 : 5 + random.below(25);
+  const wordJobs = random.chance(0.15) ? 1 + random.below(2) : 0;
+  // Too small for a job's input, and a store that is full of what is in use refuses tasks.
+  const isTight = wordJobs === 0 && faultCount > 0 && random.chance(0.15);
   return {
     nodes,
     slots: Array.from({ length: hostsMax }, () => 1 + random.below(4)),
@@ -140,7 +146,8 @@ function drawPlan(seed: number): Plan {
     longestMs: random.chance(0.5) ? 6000 : 800,
     burstMax: random.chance(0.5) ? 2 : 6,
     dagTasks: random.chance(0.25) ? 10 + random.below(51) : 0,
-    wordJobs: random.chance(0.15) ? 1 + random.below(2) : 0,
+    wordJobs,
+    quotaBytes: isTight ? 1_500_000 + random.below(3_000_000) : undefined,
     strands: random.chance(0.1) && faultCount > 0,
   };
 }

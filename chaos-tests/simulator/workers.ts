@@ -49,9 +49,9 @@ function drive(
     let seed: number | undefined;
     const next = (): void => {
       const { value, done } = seeds.next();
-      if (done === true) return resolve();
+      if (done === true) resolve();
+      else worker.send(value);
       seed = value;
-      worker.send(value);
     };
     worker.on("message", (verdict: Verdict) => {
       take(verdict);

@@ -246,7 +246,8 @@ function startLife(world: World, place: Omit<Place, keyof Life>): Life {
 function createSimClock(start: StartTimer, nowMs: () => number, wallMs: () => number): Clock {
   return {
     nowMs,
-    wallMs,
+    // Whole, as the system's own.
+    wallMs: () => Math.floor(wallMs()),
     sleep: sleepOn(start),
     withDeadline: deadlineOn(start),
   };
