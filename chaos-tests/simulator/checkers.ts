@@ -34,8 +34,8 @@ export interface Checkers {
   end(): Promise<void>;
 }
 
-/** Files are looked at with every so manieth comparison: there are many of them. */
-const wholeEvery = 5;
+/** Files and bounds are looked at with every so manieth comparison: there are many of them. */
+const thoroughEvery = 5;
 
 export type Conditions = Pick<Torment, "stillSinceMs" | "silentSinceMs" | "calmSinceMs">;
 
@@ -108,7 +108,9 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
       leases.compare();
       holdings.compare(jobs);
       looks += 1;
-      if (looks % wholeEvery === 0) files.whole(jobs);
+      if (looks % thoroughEvery !== 0) return;
+      files.whole(jobs);
+      holdings.bounds();
     },
     whole: () => files.whole(jobs),
     forgive: files.forgive,

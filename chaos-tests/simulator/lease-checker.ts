@@ -199,14 +199,14 @@ export function createLeaseChecker(
   }
 
   /** Nobody waits for a thief that is dead or stopped, unless the owner itself was. */
-  function compareLeases(node: SimNode, own: readonly Line[]): void {
+  function compareLeases(node: SimNode, leased: readonly Line[]): void {
     const nowMs = simulation.nowMs();
     if (stillSinceMs(node.name) !== undefined) awakeSinceMs.delete(node);
     else if (!awakeSinceMs.has(node)) awakeSinceMs.set(node, nowMs);
     const awakeMs = awakeSinceMs.get(node) ?? nowMs;
     const committing = node.owner.counts().committing;
-    const late = own.filter(({ at, peer, startedMs }) => {
-      if (at !== "leased" || peer === undefined) return false;
+    const late = leased.filter(({ peer, startedMs }) => {
+      if (peer === undefined) return false;
       const silentMs = silentSinceMs(nameOf(peer));
       return silentMs !== undefined && nowMs - Math.max(silentMs, awakeMs, startedMs) > leaseMaxMs;
     });
@@ -217,18 +217,22 @@ export function createLeaseChecker(
 
   function compareNode(node: SimNode): void {
     const counts = node.owner.counts();
-    const own = [...ledgerOf(node).values()];
-    const known = (at: Line["at"]): number => own.filter((line) => line.at === at).length;
+    const known = { queued: 0, here: 0, leased: 0, over: 0 };
+    const leased: Line[] = [];
+    for (const line of ledgerOf(node).values()) {
+      known[line.at] += 1;
+      if (line.at === "leased") leased.push(line);
+    }
     const pairs = [
-      ["queued", counts.queued, known("queued")],
-      ["here", counts.here, known("here")],
-      ["leased", counts.leased + counts.committing, known("leased")],
-      ["in the deque", node.owner.load().queued, known("queued")],
+      ["queued", counts.queued, known.queued],
+      ["here", counts.here, known.here],
+      ["leased", counts.leased + counts.committing, known.leased],
+      ["in the deque", node.owner.load().queued, known.queued],
     ] as const;
     for (const [what, said, ledger] of pairs)
       if (said !== ledger)
         say("conservation", node, `it has ${said} tasks ${what}, the ledger ${ledger}`);
-    compareLeases(node, own);
+    compareLeases(node, leased);
     const { busy, count } = node.slots;
     if (busy < 0 || busy > count) say("slots", node, `${busy} of ${count} busy`);
     if (busy < counts.here) say("slots", node, `${counts.here} run here on ${busy} slots`);

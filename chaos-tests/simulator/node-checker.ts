@@ -12,8 +12,10 @@ import type { Violations } from "./violations.ts";
 import { isSettled, type Job } from "./workload.ts";
 
 export interface NodeChecker {
-  /** Cancelled work ends, and nothing grows beyond its bound. */
+  /** Cancelled work ends. */
   compare(jobs: readonly Job[]): void;
+  /** Nothing grows beyond its bound. */
+  bounds(): void;
   /** At rest: everybody agrees, and nothing runs. */
   rest(): void;
   /** Ends a node as SIGTERM does and looks at what it leaves. Never rejects. */
@@ -99,6 +101,8 @@ export function createNodeChecker(
     compare(jobs) {
       for (const { node, task } of runs.values()) checkCalledOff(node, task);
       for (const job of jobs) checkCancelled(job);
+    },
+    bounds() {
       for (const node of mesh.nodes()) checkBounds(node);
     },
     rest() {
