@@ -45,9 +45,9 @@ const leaveMaxMs = 30_000;
 export interface Victim {
   readonly digest: Digest;
   /**
-   * Whether tasks read it. A file that rots without a sign, after it was verified and before a
-   * command reads it, gives a wrong result that nobody can tell from a right one: such a blob is
-   * spoilt so that its times tell.
+   * Whether tasks read it. A file that rots without a sign, or under a command that reads it, gives
+   * a wrong result that nobody can tell from a right one: such a blob is spoilt on an idle host, and
+   * so that its times tell.
    */
   readonly isInput: boolean;
 }
@@ -238,7 +238,10 @@ export function createTorment(
     "disk-full": () => spoil((name) => faults.setDiskCapacity(name, random.below(20_000))),
     "bit-flips": () =>
       spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1), "/data/blobs")),
-    "corrupt-blob": () => spoil((name) => corruptBlob(mesh, name, pick(random, blobs()))),
+    "corrupt-blob": () => {
+      const name = thief();
+      return name !== undefined && corruptBlob(mesh, name, blobs(), random);
+    },
     "corrupt-log"() {
       const name = anyone();
       const path = "/data/results/log";
@@ -371,12 +374,24 @@ function crookActs(
 }
 
 /** Flips a bit of one blob in a store, as a disk does that grows old. */
-function corruptBlob({ simulation }: SimMesh, name: string, victim: Victim | undefined): void {
-  if (victim === undefined) return;
-  const hex = hashHexOf(victim.digest);
-  const path = `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
-  const isThere = simulation.host(name).disk.statNow(path) !== undefined;
-  if (isThere) simulation.faults.corruptFile(name, path, victim.isInput ? "visibly" : "silently");
+function corruptBlob(
+  mesh: SimMesh,
+  name: string,
+  blobs: readonly Victim[],
+  random: SeededRandom,
+): boolean {
+  const { files } = mesh.simulation.disk(name);
+  const pathOf = ({ digest }: Victim): string => {
+    const hex = hashHexOf(digest);
+    return `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
+  };
+  const there = blobs.filter((blob) => files.find(pathOf(blob), false) !== undefined);
+  const victim = pick(random, there);
+  const node = mesh.find(name);
+  const isAtWork = node !== undefined && (node.slots.busy > 0 || node.thief.held() > 0);
+  if (victim === undefined || (victim.isInput && isAtWork)) return false;
+  mesh.simulation.faults.corruptFile(name, pathOf(victim), victim.isInput ? "visibly" : "silently");
+  return true;
 }
 
 function pick<T>(random: SeededRandom, items: readonly T[]): T | undefined {

@@ -75,11 +75,11 @@ export function createFileChecker(mesh: SimMesh, { say }: Violations): FileCheck
   }
 
   /** Also what nobody has asked for again is byte for byte what the action gives. */
-  function checkResult(node: SimNode, { action, expected, label }: Job): void {
+  function checkResult(node: SimNode, { action, expectedDigest, label }: Job): void {
     const known = node.results.find(action);
     const [output, ...more] = known?.outcome.outputs ?? [];
     if (known === undefined) return;
-    if (output?.digest !== digestOf(expected) || more.length > 0)
+    if (output?.digest !== expectedDigest || more.length > 0)
       say("cache poisoning", node, `it knows a wrong one of ${label}, signed by ${known.signer}`);
   }
 

@@ -169,8 +169,8 @@ async function play(
   run.jobs = workload.jobs;
   const blobs = () => [
     { digest: digestOf(toolBytes), isInput: true },
-    ...workload.jobs.map(({ expected }) => ({
-      digest: digestOf(expected),
+    ...workload.jobs.map(({ expectedDigest }) => ({
+      digest: expectedDigest,
       isInput: plan.dagTasks > 0,
     })),
   ];

@@ -52,6 +52,7 @@ export interface Job {
   readonly order: Order;
   /** What its output must be, and where. */
   readonly expected: Uint8Array;
+  readonly expectedDigest: Digest;
   readonly outputPath: string;
   readonly action: Digest;
   /** Settles as `submit` does, or when a known result is in place. */
@@ -154,7 +155,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
       ...inputs.map((input) => ({
         kind: "file" as const,
         path: input.outputPath,
-        digest: digestOf(input.expected),
+        digest: input.expectedDigest,
         executable: false,
       })),
       ...Array.from({ length: folders }, (_, index) => ({
@@ -169,6 +170,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
   const cancelled = new AbortController();
   // In the order in which the tool reads them.
   const expected = outputOf(argv, [toolBytes, source, ...inputs.map((input) => input.expected)]);
+  const expectedDigest = digestOf(expected);
 
   async function place(bytes: Uint8Array): Promise<void> {
     await host.disk.writeAtomic(outputPath, bytes, { mode: 0o644, sync: false });
@@ -177,7 +179,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
   /** What was copied into the store while nobody could change it. */
   async function keepOwn(runMs: number): Promise<void> {
     const digest = await store.putFile(outputPath);
-    if (digest !== digestOf(expected)) watcher.onWrongBytes(job, node.self);
+    if (digest !== expectedDigest) watcher.onWrongBytes(job, node.self);
     const outputs = [{ path: outputPath, digest, executable: false }];
     results.keep(
       action.digest,
@@ -251,7 +253,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     });
     store.adopt(digestOf(source), sourcePath);
     store.adopt(digestOf(toolBytes), toolPath);
-    for (const input of inputs) store.adopt(digestOf(input.expected), input.outputPath);
+    for (const input of inputs) store.adopt(input.expectedDigest, input.outputPath);
     if (order.lookUp !== false && (await useKnown())) return { source: "known", exitCode: 0 };
     const outcome = await owner.submit(task, cancelled.signal);
     if (outcome.source === "there" && answered !== undefined && outcome.record.byteLength > 0)
@@ -264,6 +266,7 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     label,
     order,
     expected,
+    expectedDigest,
     outputPath,
     action: action.digest,
     settled: Promise.resolve().then(submit),
