@@ -3,37 +3,23 @@
  * that rare combinations come up; and the end of it all.
  */
 import { type Digest, hashHexOf } from "../../src/base/digest.ts";
+import { messageOf } from "../../src/base/errors.ts";
 import type { SeededRandom } from "../../src/sim/random.ts";
-import type { SimMesh } from "./mesh.ts";
-
-export const faultKinds = [
-  "kill",
-  "kill-silent",
-  "restart",
-  "pause",
-  "partition",
-  "one-way",
-  "reset",
-  "break",
-  "slow-link",
-  "lossy-link",
-  "slow-host",
-  "disk-full",
-  "bit-flips",
-  "corrupt-blob",
-  "corrupt-log",
-  "liar",
-  "wall-clock",
-] as const;
-
-export type FaultKind = (typeof faultKinds)[number];
+import { type Trick, trickNames } from "./crook.ts";
+import { type FaultKind, faultKinds } from "./fault-kinds.ts";
+import type { SimMesh, SimNode } from "./mesh.ts";
 
 export interface Torment {
   /** Does one thing, and says which; undefined when this run has none, or it met nobody. */
   next(): FaultKind | undefined;
   /** Makes good what can be made good, and brings back who is dead. */
   heal(): Promise<void>;
-  readonly fired: ReadonlyMap<FaultKind, number>;
+  /** What has struck, and how often. A crook counts each time that it breaks a rule. */
+  fired(): ReadonlyMap<FaultKind, number>;
+  /** Cuts a living owner off from everybody, but leaves it in good health. Undefined: none lives. */
+  strand(): SimNode | undefined;
+  /** What should not have happened to hosts that came or went. */
+  troubles(): readonly string[];
   /** Since when that host does nothing, dead or stopped; undefined while it runs. */
   stillSinceMs(name: string): number | undefined;
   /**
@@ -41,6 +27,29 @@ export interface Torment {
    * link is slow, on which what it said long ago may still be under way.
    */
   silentSinceMs(name: string): number | undefined;
+  /** Since when nothing keeps anybody from hearing anybody; undefined while something does. */
+  calmSinceMs(): number | undefined;
+}
+
+export interface TormentOptions {
+  readonly slownessMax: number;
+  readonly hostsMax: number;
+  /** Furthest that a wall clock goes from the true time; at 0 it is moved by nothing. */
+  readonly clockMaxMs: number;
+}
+
+/** From SIGTERM until a node is gone, whatever the weather. */
+const leaveMaxMs = 30_000;
+
+/** A blob whose file may be spoilt. */
+export interface Victim {
+  readonly digest: Digest;
+  /**
+   * Whether tasks read it. A file that rots without a sign, or under a command that reads it, gives
+   * a wrong result that nobody can tell from a right one: such a blob is spoilt on an idle host, and
+   * so that its times tell.
+   */
+  readonly isInput: boolean;
 }
 
 /** `owners` are left alone where a fault would make a wrong result right: what they run here. */
@@ -48,8 +57,8 @@ export function createTorment(
   mesh: SimMesh,
   owners: ReadonlySet<string>,
   /** Blobs that may lie in stores. */
-  digests: () => readonly Digest[],
-  slownessMax: number,
+  blobs: () => readonly Victim[],
+  { slownessMax, hostsMax, clockMaxMs }: TormentOptions,
 ): Torment {
   const { simulation, names } = mesh;
   const { faults } = simulation;
@@ -64,6 +73,11 @@ export function createTorment(
   let healedMs = 0;
   const spoilt = new Set<string>();
   const slow = new Set<string>();
+  const tardy = new Set<string>();
+  const clockOffMs = new Map<string, number>();
+  const leaving = new Map<string, number>();
+  const troubles: string[] = [];
+  let calmSinceMs: number | undefined;
 
   const anyone = (): string => pick(random, names) ?? "n0";
   const alive = (): string | undefined =>
@@ -135,6 +149,46 @@ export function createTorment(
     return true;
   }
 
+  /** For good; somebody stays to submit tasks. */
+  function goer(): string | undefined {
+    const name = names.length > 2 && mesh.nodes().length > 2 ? busy() : undefined;
+    const others = [...owners].filter((owner) => owner !== name && names.includes(owner));
+    return name === undefined || others.length === 0 || paused.has(name) ? undefined : name;
+  }
+
+  function join(): boolean {
+    if (names.length >= hostsMax) return false;
+    mesh.join().catch((error: unknown) => troubles.push(`a host cannot join: ${error}`));
+    return true;
+  }
+
+  function leave(): boolean {
+    const name = goer();
+    if (name === undefined) return false;
+    leaving.set(name, simulation.nowMs());
+    mesh.leave(name).then(
+      () => {
+        stillSinceMs.set(name, simulation.nowMs());
+        leaving.delete(name);
+      },
+      (error: unknown) => troubles.push(`${name} cannot leave: ${messageOf(error)}`),
+    );
+    return true;
+  }
+
+  function lose(): boolean {
+    const name = goer();
+    if (name === undefined) return false;
+    stillSinceMs.set(name, simulation.nowMs());
+    mesh.lose(name);
+    return true;
+  }
+
+  function corrupt(trick: Trick): boolean {
+    mesh.crooks.set(random.chance(0.8) ? (thief() ?? anyone()) : anyone(), trick);
+    return true;
+  }
+
   function link(change: Parameters<typeof faults.setLink>[2]): boolean {
     const [left, right] = pair();
     faults.setLink(left, right, change);
@@ -182,8 +236,12 @@ export function createTorment(
       return true;
     },
     "disk-full": () => spoil((name) => faults.setDiskCapacity(name, random.below(20_000))),
-    "bit-flips": () => spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1))),
-    "corrupt-blob": () => spoil((name) => corruptBlob(mesh, name, pick(random, digests()))),
+    "bit-flips": () =>
+      spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1), "/data/blobs")),
+    "corrupt-blob": () => {
+      const name = thief();
+      return name !== undefined && corruptBlob(mesh, name, blobs(), random);
+    },
     "corrupt-log"() {
       const name = anyone();
       const path = "/data/results/log";
@@ -199,13 +257,53 @@ export function createTorment(
       return true;
     },
     "wall-clock"() {
-      faults.stepWallClock(anyone(), random.between(-3_600_000, 3_600_000));
+      const name = anyone();
+      const offMs = clockMaxMs * random.between(-1, 1);
+      faults.stepWallClock(name, offMs - (clockOffMs.get(name) ?? 0));
+      clockOffMs.set(name, offMs);
       return true;
     },
+    "late-timers"() {
+      const name = anyone();
+      tardy.add(name);
+      faults.setLateTimers(name, 0.3, random.between(5, 300));
+      return true;
+    },
+    "slow-disk"() {
+      const name = anyone();
+      tardy.add(name);
+      faults.setDiskSlowness(name, random.between(5, 200));
+      return true;
+    },
+    join,
+    leave,
+    lose,
+    ...crookActs(corrupt),
   };
 
   return {
-    fired,
+    fired() {
+      const all = new Map([...fired].filter(([kind]) => !kind.startsWith("crook-")));
+      for (const [trick, times] of mesh.tricked) all.set(`crook-${trick}`, times);
+      return all;
+    },
+    strand() {
+      const home = pick(
+        random,
+        mesh.nodes().filter(({ name }) => owners.has(name)),
+      );
+      if (home === undefined) return undefined;
+      if (paused.has(home.name)) resume(home.name);
+      faults.partition([home.name]);
+      return home;
+    },
+    troubles: () => [
+      ...troubles,
+      ...[...leaving]
+        .filter(([, sinceMs]) => simulation.nowMs() - sinceMs > leaveMaxMs)
+        .map(([name]) => `${name} takes more than ${leaveMaxMs} ms to leave`),
+    ],
+    calmSinceMs: () => (fired.has("slow-link") ? undefined : calmSinceMs),
     stillSinceMs: (name) => stillSinceMs.get(name),
     silentSinceMs(name) {
       const sinceMs = stillSinceMs.get(name);
@@ -229,6 +327,15 @@ export function createTorment(
         faults.setReadFlipChance(name, 0);
       }
       mesh.liars.clear();
+      // A stream loses nothing: with whoever made it look so, everybody begins anew.
+      for (const [crook, trick] of mesh.crooks)
+        if (trick === "frames")
+          for (const name of names) if (name !== crook) faults.breakConnection(crook, name);
+      mesh.crooks.clear();
+      for (const name of tardy) {
+        faults.setLateTimers(name, 0, 0);
+        faults.setDiskSlowness(name, 1);
+      }
       for (const name of slow) faults.setSlowness(name, 1);
       for (const [index, left] of names.entries())
         for (const right of names.slice(index + 1))
@@ -241,6 +348,7 @@ export function createTorment(
       for (const name of names) if (mesh.find(name) === undefined) begin(name);
       const everybody = (): boolean => mesh.nodes().length === names.length;
       await simulation.until(everybody, simulation.nowMs() + 60_000);
+      calmSinceMs = simulation.nowMs();
     },
   };
 
@@ -257,13 +365,33 @@ export function createTorment(
   }
 }
 
+function crookActs(
+  corrupt: (trick: Trick) => boolean,
+): Readonly<Record<`crook-${Trick}`, () => boolean>> {
+  return Object.fromEntries(
+    trickNames.map((trick) => [`crook-${trick}`, () => corrupt(trick)]),
+  ) as Readonly<Record<`crook-${Trick}`, () => boolean>>;
+}
+
 /** Flips a bit of one blob in a store, as a disk does that grows old. */
-function corruptBlob({ simulation }: SimMesh, name: string, digest: Digest | undefined): void {
-  if (digest === undefined) return;
-  const hex = hashHexOf(digest);
-  const path = `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
-  const isThere = simulation.host(name).disk.statNow(path) !== undefined;
-  if (isThere) simulation.faults.corruptFile(name, path);
+function corruptBlob(
+  mesh: SimMesh,
+  name: string,
+  blobs: readonly Victim[],
+  random: SeededRandom,
+): boolean {
+  const { files } = mesh.simulation.disk(name);
+  const pathOf = ({ digest }: Victim): string => {
+    const hex = hashHexOf(digest);
+    return `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
+  };
+  const there = blobs.filter((blob) => files.find(pathOf(blob), false) !== undefined);
+  const victim = pick(random, there);
+  const node = mesh.find(name);
+  const isAtWork = node !== undefined && (node.slots.busy > 0 || node.thief.held() > 0);
+  if (victim === undefined || (victim.isInput && isAtWork)) return false;
+  mesh.simulation.faults.corruptFile(name, pathOf(victim), victim.isInput ? "visibly" : "silently");
+  return true;
 }
 
 function pick<T>(random: SeededRandom, items: readonly T[]): T | undefined {

@@ -1,6 +1,7 @@
 /**
  * A mesh of real nodes on simulated hosts: everything of `src/` from `wire` to `node` as it ships,
- * and only time, chance, disk, network and processes simulated.
+ * the executor and its sandbox included, and only time, chance, disk, network and processes
+ * simulated.
  *
  * It knows how a host's life begins and ends. What the nodes work on is `workload.ts`.
  */
@@ -9,13 +10,18 @@ import { meshTagOf } from "../../src/action/record.ts";
 import { openRecords, recordsDefaults } from "../../src/action/records.ts";
 import { utf8 } from "../../src/base/bytes.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { createEvents, type MeshEvent } from "../../src/base/events.ts";
-import { createBlobStore } from "../../src/blob/store.ts";
+import { createEvents, type Emit, type MeshEvent } from "../../src/base/events.ts";
+import { type BlobStore, createBlobStore } from "../../src/blob/store.ts";
 import { ingestTwins, systemPrefixes } from "../../src/blob/twin.ts";
-import type { Host } from "../../src/host/host.ts";
+import { createExecutor } from "../../src/exec/executor.ts";
+import { createNativeExecutor, nativeDefaults } from "../../src/exec/native.ts";
+import { probeSandbox } from "../../src/exec/sandbox/probe.ts";
+import { cleanLeftovers } from "../../src/exec/sandbox/root.ts";
+import { createWasmExecutor } from "../../src/exec/wasm.ts";
+import type { Host, Network } from "../../src/host/host.ts";
+import type { WasmPool } from "../../src/host/wasm-pool.ts";
 import { createNode, type MeshNode, type NodeOptions, nodeDefaults } from "../../src/node/node.ts";
 import { createMembership } from "../../src/peer/membership.ts";
-import type { SimCommands } from "../../src/sim/processes.ts";
 import { createSimSigning } from "../../src/sim/signing.ts";
 import {
   createSimulation,
@@ -24,21 +30,26 @@ import {
 } from "../../src/sim/simulation.ts";
 import { peerIdOf } from "../../src/sim/station.ts";
 import type { Durations } from "../../src/work/durations.ts";
+import { createTricks, type Trick } from "./crook.ts";
 import { createLies } from "./liar.ts";
-import { createToolRun, durationMsOf, toolBytes, toolPath } from "./tool.ts";
+import { createCommands, installed } from "./programs.ts";
 
 /** One life of one host, with a node on it. */
 export interface SimNode extends MeshNode {
   readonly name: string;
   /** Counts the lives of its host from 1. */
   readonly life: number;
+  /** Removes what its executor keeps for the next run; it runs nothing afterwards. */
+  closeRooms(): Promise<void>;
+  /** What SIGTERM does: ends the node politely, and then everything that it has started. */
+  end(): Promise<void>;
 }
 
 export interface MeshOptions {
   readonly nodes: number;
   /** Slots of the host with this index. Default 2. */
   readonly slots?: (index: number) => number;
-  /** How the host with this index runs foreign commands. Default "bwrap". */
+  /** What the host with this index says of its walls; all have some. Default "bwrap". */
   readonly sandbox?: (index: number) => "bwrap" | "none";
   /** Stands around the executor of a host: for peers that are not what they should be. */
   readonly around?: (execute: Execute, name: string) => Execute;
@@ -49,11 +60,16 @@ export interface MeshOptions {
   readonly node?: (index: number) => Partial<NodeOptions>;
   /** What the node on this host knows about durations when it starts. */
   readonly durations?: (index: number) => Durations | undefined;
+  /**
+   * Whether executors keep what they have built of an action's inputs for the next one, as they do
+   * in earnest. Default false: then nothing is pinned at rest.
+   */
+  readonly keepsRoots?: boolean;
 }
 
 export interface SimMesh {
   readonly simulation: Simulation;
-  /** Names of all hosts, dead ones too. */
+  /** Names of all hosts that belong to it, dead ones too. Grows and shrinks. */
   readonly names: readonly string[];
   /** Nodes that live and have started, in the order of `names`. */
   nodes(): readonly SimNode[];
@@ -62,84 +78,126 @@ export interface SimMesh {
   find(name: string): SimNode | undefined;
   /** Hosts that answer whoever looks for a result with lies. */
   readonly liars: Set<string>;
+  /** Hosts that break the rules of stealing, and how. */
+  readonly crooks: Map<string, Trick>;
+  /** What crooks have done so far, by trick. */
+  readonly tricked: ReadonlyMap<Trick, number>;
   onEvent(listener: (node: SimNode, event: MeshEvent) => void): void;
+  /**
+   * Hears of every tool that starts on a host and which files it is going to read there; undefined
+   * for one that it cannot see.
+   */
+  onCommand(listener: (name: string, places: readonly (string | undefined)[]) => void): void;
   /** Runs until every living node is connected to every other. */
   assembled(limitMs: number): Promise<void>;
   isWhole(): boolean;
   kill(name: string, how?: { readonly silent?: boolean; readonly losePower?: boolean }): void;
   /** Begins a new life; resolves when its node has started. */
   restart(name: string): Promise<SimNode>;
+  /** A host that was never there before; resolves when its node has started. */
+  join(): Promise<SimNode>;
+  /** Ends its node politely and takes the host away for good. Resolves when it is gone. */
+  leave(name: string): Promise<void>;
+  /** Takes a host away for good, as it stands. */
+  lose(name: string): void;
 }
 
 const meshKey = Uint8Array.from(
   Buffer.from(digestOf(utf8("a simulated mesh")).slice(0, 64), "hex"),
 );
 const dataDir = "/data";
+const tmpDir = `${dataDir}/tmp`;
 const gigabyte = 2 ** 30;
-
-/** Durations come from the command line of the simulated tool. */
-const commands: SimCommands = ({ argv }) => ({ durationMs: durationMsOf(argv) });
+const platform = "linux/x86_64";
+const never = new AbortController().signal;
 
 /** Adds the hosts and starts their nodes, the first of which invited the others. */
 export async function createMesh(seed: number | string, options: MeshOptions): Promise<SimMesh> {
+  const hearers: Parameters<SimMesh["onCommand"]>[0][] = [];
+  const commands = createCommands((name, places) => {
+    for (const hear of hearers) hear(name, places);
+  });
   const simulation = createSimulation(seed, { commands, ...options.simulation });
   const names = Array.from({ length: options.nodes }, (_, index) => `n${index}`);
   const listeners: ((node: SimNode, event: MeshEvent) => void)[] = [];
   const living = new Map<string, SimNode>();
   const lives = new Map<string, number>();
   const liars = new Set<string>();
+  const crooks = new Map<string, Trick>();
   const lies = createLies(simulation.random.fork("lies"));
+  const tricks = createTricks(simulation.random.fork("tricks"));
+
+  function networkOf(name: string, { network, clock }: Host): Network {
+    return tricks.around(
+      lies.around(network, () => liars.has(name)),
+      clock,
+      () => crooks.get(name),
+    );
+  }
 
   async function start(name: string, host: Host): Promise<SimNode> {
     const life = (lives.get(name) ?? 0) + 1;
     lives.set(name, life);
-    await host.disk.makeDirectory(dataDir);
-    await host.disk.writeAtomic(toolPath, toolBytes, { mode: 0o755, sync: true });
-    const parts = await startParts(host, name, names[0] ?? name, options);
+    const pool = simulation.wasmPool(name);
+    await install(host);
+    const inviter = names[0] === name ? name : (names[0] ?? name);
+    const parts = await startParts(host, pool, name, inviter, options);
     const started: { node?: SimNode } = {};
     parts.events.listen((event) => {
       simulation.record(`event.${event.event}`, name);
       if (started.node !== undefined) for (const hear of listeners) hear(started.node, event);
     });
     const { slots = () => 2, sandbox = () => "bwrap" } = options;
-    const index = names.indexOf(name);
-    const node: SimNode = {
-      ...createNode(
-        {
-          host: { ...host, network: lies.around(host.network, () => liars.has(name)) },
-          ...parts,
-          durations: options.durations?.(index),
-        },
-        {
-          ...nodeDefaults,
-          ...options.node?.(index),
-          bootstrap: [],
-          own: { ...describe(name, slots(index)), sandbox: sandbox(index) },
-        },
-      ),
-      name,
-      life,
+    const index = Number(name.slice(1));
+    const made = createNode(
+      {
+        ...parts,
+        host: { ...host, network: networkOf(name, host) },
+        durations: options.durations?.(index),
+      },
+      {
+        ...nodeDefaults,
+        ...options.node?.(index),
+        bootstrap: [],
+        own: { ...describe(name, slots(index)), sandbox: sandbox(index) },
+      },
+    );
+    const end = async (): Promise<void> => {
+      await made.stop();
+      await parts.close();
+      await host.processes.close();
     };
+    const node: SimNode = { ...made, name, life, closeRooms: parts.close, end };
     started.node = node;
     // Killed while it started: then this life is over already, and so is what waits for it.
-    if (simulation.host(name) === host) living.set(name, node);
+    if (simulation.host(name) === host && names.includes(name)) living.set(name, node);
     return node;
   }
 
   const isWhole = (): boolean =>
     [...living.values()].every(({ directory }) => directory.peers().length === living.size - 1);
 
-  const hosts = names.map((name) => [name, simulation.addHost(name)] as const);
-  for (const { disk } of hosts.map(([, host]) => host)) {
-    await simulation.finish(disk.makeDirectory("/usr/bin"), 1e6);
+  function kill(name: string, how?: Parameters<SimMesh["kill"]>[1]): void {
+    living.delete(name);
+    simulation.faults.kill(name, how);
   }
+
+  function lose(name: string): void {
+    names.splice(names.indexOf(name), 1);
+    kill(name);
+  }
+
+  const hosts = names.map((name) => [name, simulation.addHost(name)] as const);
   const starting = Promise.all(hosts.map(([name, host]) => start(name, host)));
   await simulation.finish(starting, simulation.nowMs() + 60_000);
+  let hostCount = names.length;
 
   return {
     simulation,
     names,
     liars,
+    crooks,
+    tricked: tricks.done,
     nodes: () => names.flatMap((name) => living.get(name) ?? []),
     node(name) {
       const node = living.get(name);
@@ -148,24 +206,45 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
     },
     find: (name) => living.get(name),
     onEvent: (listener) => void listeners.push(listener),
+    onCommand: (listener) => void hearers.push(listener),
     isWhole,
     assembled: (limitMs) => simulation.until(isWhole, simulation.nowMs() + limitMs),
-    kill(name, how) {
-      living.delete(name);
-      simulation.faults.kill(name, how);
-    },
+    kill,
     restart(name) {
       living.delete(name);
       return start(name, simulation.faults.restart(name));
     },
+    join() {
+      const name = `n${hostCount++}`;
+      names.push(name);
+      return start(name, simulation.addHost(name));
+    },
+    async leave(name) {
+      const node = living.get(name);
+      if (node === undefined) throw new RangeError(`${name} is dead or still starting`);
+      living.delete(name);
+      names.splice(names.indexOf(name), 1);
+      await node.end();
+      simulation.faults.kill(name);
+    },
+    lose,
   };
+}
+
+async function install({ disk }: Host): Promise<void> {
+  await disk.makeDirectory("/usr/bin");
+  await disk.makeDirectory(dataDir);
+  for (const [path, bytes] of installed)
+    if (disk.statNow(path) === undefined)
+      await disk.writeAtomic(path, bytes, { mode: 0o755, sync: true });
 }
 
 async function startParts(
   host: Host,
+  pool: WasmPool,
   name: string,
   inviter: string,
-  { around = (execute) => execute, quotaBytes = gigabyte }: MeshOptions,
+  { around = (execute) => execute, quotaBytes = gigabyte, keepsRoots = false }: MeshOptions,
 ) {
   const { clock, disk, random } = host;
   const events = createEvents();
@@ -180,23 +259,31 @@ async function startParts(
     { disk, clock, random, emit: events.emit },
     { dataDir, invite, name, nameDefault: name },
   );
+  await cleanLeftovers(host, tmpDir, never);
   const store = await createBlobStore(
     { disk, clock },
     { directory: dataDir, quotaBytes, sync: "never" },
-    new AbortController().signal,
+    never,
   );
   const keys = { signing: createSimSigning(host.network.self), tag: meshTagOf(meshKey) };
   const records = await openRecords(
     { keys, disk, clock, emit: events.emit },
     { ...recordsDefaults, directory: `${dataDir}/results` },
-    new AbortController().signal,
+    never,
+  );
+  const executors = await createExecutors(
+    host,
+    pool,
+    keepsRoots ? store : { ...store, stats: () => ({ ...store.stats(), quotaBytes: 0 }) },
+    events.emit,
   );
   return {
     events,
     membership,
     store,
     records,
-    execute: around(createToolRun({ store, processes: host.processes }), name),
+    execute: around(executors.execute, name),
+    close: executors.close,
     ingestTwins: (
       inputs: Parameters<typeof ingestTwins>[1],
       signal: AbortSignal,
@@ -205,12 +292,38 @@ async function startParts(
   };
 }
 
+/** As `src/node/open.ts` makes them. */
+async function createExecutors(
+  { disk, processes }: Host,
+  pool: WasmPool,
+  store: BlobStore,
+  emit: Emit,
+): Promise<{ readonly execute: Execute; close(): Promise<void> }> {
+  const sandbox = await probeSandbox({ processes, disk }, { wanted: undefined, tmpDir }, never);
+  if (sandbox.tier !== "bwrap") throw new Error(`a simulated host has no walls: ${sandbox.why}`);
+  const native = createNativeExecutor(
+    { processes, disk, store, emit, sandbox },
+    { ...nativeDefaults, tmpDir },
+  );
+  const wasm = createWasmExecutor(
+    { store, pool },
+    { memoryMaxBytes: gigabyte, timeoutMaxMs: 3_600_000, outputMaxBytes: gigabyte },
+  );
+  return {
+    execute: createExecutor({ native: native.execute, wasm }, { platform }),
+    async close() {
+      await native.close();
+      await pool.close();
+    },
+  };
+}
+
 function describe(name: string, slots: number) {
   return {
     name,
     slots,
     sandbox: "bwrap",
-    platform: "linux/x86_64",
+    platform,
     labels: {},
     roles: ["member"],
   } as const;

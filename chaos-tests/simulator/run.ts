@@ -1,26 +1,16 @@
 /**
  * Runs simulated meshes from the command line.
  *
- * `--seeds N [--from S]` runs N seeds and ends with `N passed, M failed`;
+ * `--seeds N [--from S] [--jobs J]` runs N seeds in J processes and ends with `N passed, M failed`;
  * `--seed S [--hash]` runs one, says what it saw, and with `--hash` ends with its trace hash.
+ * What is printed depends on the seeds alone, but for how fast it went, which goes to stderr.
  */
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { runSeed, type Verdict } from "./scenario.ts";
-
-function describe({
-  seed,
-  violations,
-  virtualMs,
-  events,
-  jobs,
-  stolen,
-  known,
-  fired,
-}: Verdict): string {
-  const faults = [...fired].map(([kind, count]) => `${kind} ${count}`).join(", ") || "no faults";
-  const span = `${(virtualMs / 1000).toFixed(1)} s, ${events} events, ${jobs} tasks, ${stolen} stolen, ${known} known`;
-  return [`seed ${seed}: ${span}; ${faults}`, ...violations.map((line) => `  ${line}`)].join("\n");
-}
+import { replayCommand, runAgain, showVerdict } from "./judge.ts";
+import { runSeed } from "./scenario.ts";
+import { createSum } from "./sum.ts";
+import { answerParent, runInParallel } from "./workers.ts";
 
 function wholeNumber(name: string, text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text);
@@ -29,42 +19,49 @@ function wholeNumber(name: string, text: string): number {
 }
 
 async function runOne(seed: number, hash: boolean): Promise<void> {
-  const verdict = await runSeed(seed);
-  process.stdout.write(`${describe(verdict)}\n`);
+  const verdict = await runAgain(await runSeed(seed));
+  process.stdout.write(`${showVerdict(verdict)}\n`);
   if (hash) process.stdout.write(`${verdict.traceHash}\n`);
   process.exitCode = verdict.violations.length === 0 ? 0 : 1;
 }
 
-async function runMany(from: number, count: number): Promise<void> {
-  const startedMs = performance.now();
-  const fired = new Map<string, number>();
-  let failed = 0;
-  let virtualMs = 0;
-  let events = 0;
-  let known = 0;
-  for (let seed = from; seed < from + count; seed++) {
-    const verdict = await runSeed(seed);
-    virtualMs += verdict.virtualMs;
-    events += verdict.events;
-    known += verdict.known;
-    for (const [kind, times] of verdict.fired) fired.set(kind, (fired.get(kind) ?? 0) + times);
-    if (verdict.violations.length === 0) continue;
-    failed += 1;
-    process.stdout.write(`${describe(verdict)}\n  replay: ${replayCommand(seed)}\n`);
+async function runMany(from: number, count: number, jobs: number): Promise<void> {
+  const sum = createSum(count);
+  const progress = showProgress(sum.line);
+  try {
+    await runInParallel(from, count, jobs, (verdict) => {
+      sum.add(verdict);
+      if (verdict.violations.length === 0) return;
+      progress.clear();
+      process.stdout.write(`${showVerdict(verdict)}\n  replay: ${replayCommand(verdict.seed)}\n`);
+    });
+  } finally {
+    progress.end();
   }
-  const wallMs = performance.now() - startedMs;
-  const faults = [...fired].map(([kind, times]) => `${kind} ${times}`).join(", ");
-  process.stdout.write(`faults: ${faults}; ${known} tasks were known\n`);
-  process.stdout.write(
-    `${(virtualMs / 1000).toFixed(0)} s in ${(wallMs / 1000).toFixed(1)} s, ${(virtualMs / wallMs).toFixed(0)} times as fast; ` +
-      `${((events / wallMs) * 1000).toFixed(0)} events/s\n`,
-  );
-  process.stdout.write(`${count - failed} passed, ${failed} failed\n`);
-  process.exitCode = failed === 0 ? 0 : 1;
+  process.stderr.write(`${sum.speed()}\n`);
+  process.stdout.write(`${sum.text()}\n`);
+  process.exitCode = sum.failed() === 0 ? 0 : 1;
 }
 
-export function replayCommand(seed: number): string {
-  return `node chaos-tests/simulator/run.ts --seed ${seed} --hash`;
+const quietMs = 10_000;
+const ttyMs = 200;
+
+/** On a terminal one line that changes, else a new one every ten seconds. */
+function showProgress(line: () => string): { clear(): void; end(): void } {
+  const { isTTY } = process.stderr;
+  const clear = (): void => void (isTTY && process.stderr.write("\r\u001b[K"));
+  const show = (): void => {
+    clear();
+    process.stderr.write(isTTY ? line() : `${line()}\n`);
+  };
+  const timer = setInterval(show, isTTY ? ttyMs : quietMs);
+  return {
+    clear,
+    end() {
+      clearInterval(timer);
+      clear();
+    },
+  };
 }
 
 async function main(): Promise<void> {
@@ -73,11 +70,16 @@ async function main(): Promise<void> {
       seed: { type: "string" },
       seeds: { type: "string" },
       from: { type: "string", default: "1" },
+      jobs: { type: "string", default: `${availableParallelism()}` },
       hash: { type: "boolean", default: false },
+      worker: { type: "boolean", default: false },
     },
   });
+  if (values.worker) return answerParent();
   if (values.seed !== undefined) return runOne(wholeNumber("seed", values.seed), values.hash);
-  await runMany(wholeNumber("from", values.from), wholeNumber("seeds", values.seeds ?? "100"));
+  const count = wholeNumber("seeds", values.seeds ?? "100");
+  const jobs = Math.max(1, Math.min(count, wholeNumber("jobs", values.jobs)));
+  await runMany(wholeNumber("from", values.from), count, jobs);
 }
 
-if (process.argv[1] === import.meta.filename) await main();
+await main();

@@ -2,7 +2,8 @@
  * What a simulated mesh works on: tasks as a door would submit them, and what became of each.
  *
  * A task can be run here (the tool on the owner's own host) or be put in place after a peer ran it
- * (fetch, compare with what the inputs determine, write). It knows nothing about faults.
+ * (fetch, compare with what the inputs determine, write). Its inputs may be the outputs of earlier
+ * tasks. It knows nothing about faults.
  */
 import { type ActionOutcome, blobsOf } from "../../src/action/action.ts";
 import { encodeAction } from "../../src/action/encode.ts";
@@ -22,6 +23,8 @@ export interface Order {
   readonly outputBytes?: number;
   /** Of the one source file. Default 200. */
   readonly inputBytes?: number;
+  /** Tasks of the same owner whose outputs it reads. They are done. */
+  readonly inputs?: readonly Job[];
   /** Empty folders among the inputs, each about 140 bytes of the tree. Default 0. */
   readonly folders?: number;
   /** False: only its owner may run it. */
@@ -47,8 +50,10 @@ export interface Job {
   readonly node: SimNode;
   readonly label: string;
   readonly order: Order;
-  /** What its output must be. */
+  /** What its output must be, and where. */
   readonly expected: Uint8Array;
+  readonly expectedDigest: Digest;
+  readonly outputPath: string;
   readonly action: Digest;
   /** Settles as `submit` does, or when a known result is in place. */
   readonly settled: Promise<End>;
@@ -72,6 +77,7 @@ interface KnownEnd {
 
 /** Hears what the door does before it does it. */
 export interface Watcher {
+  onSubmit(job: Job): void;
   onCommit(job: Job, peer: PeerId): void;
   onCommitted(job: Job, peer: PeerId): void;
   onRunHere(job: Job): void;
@@ -89,6 +95,7 @@ export interface Workload {
 }
 
 const nobody: Watcher = {
+  onSubmit() {},
   onCommit() {},
   onCommitted() {},
   onRunHere() {},
@@ -113,6 +120,7 @@ export function createWorkload(
       const { label = unit } = order;
       const job = begin(node, label, { unit, ...order }, watcher);
       jobs.push(job);
+      watcher.onSubmit(job);
       return job;
     },
   };
@@ -124,14 +132,18 @@ export function isSettled({ outcome, failure }: Job): boolean {
 
 function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Job {
   const { exitCode = 0, outputBytes = 500, inputBytes = 200, folders = 0, durationMs } = order;
-  const { unit = label } = order;
-  const argv = argvOf({ label: unit, durationMs, exitCode, outputBytes });
+  const { unit = label, inputs = [] } = order;
   const source = utf8(`source of ${unit};`.repeat(Math.ceil(inputBytes / 12))).subarray(
     0,
     inputBytes,
   );
   const sourcePath = `/work/${unit}.c`;
   const outputPath = `/work/${unit}.o`;
+  const inputPaths = [sourcePath, ...inputs.map((input) => input.outputPath)];
+  const argv = argvOf({
+    label: unit,
+    ...{ durationMs, exitCode, outputBytes, outputPath, inputPaths },
+  });
   const action = encodeAction({
     argv,
     env: {},
@@ -140,6 +152,12 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     inputs: [
       { kind: "file", path: toolPath, digest: digestOf(toolBytes), executable: true },
       { kind: "file", path: sourcePath, digest: digestOf(source), executable: false },
+      ...inputs.map((input) => ({
+        kind: "file" as const,
+        path: input.outputPath,
+        digest: input.expectedDigest,
+        executable: false,
+      })),
       ...Array.from({ length: folders }, (_, index) => ({
         kind: "directory" as const,
         path: `/work/${"folder-".repeat(8)}${index}`,
@@ -150,8 +168,9 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
   });
   const { host, store, exchange, owner, results } = node;
   const cancelled = new AbortController();
-  // In order of their paths, as the tool reads them.
-  const expected = outputOf(argv, [toolBytes, source]);
+  // In the order in which the tool reads them.
+  const expected = outputOf(argv, [toolBytes, source, ...inputs.map((input) => input.expected)]);
+  const expectedDigest = digestOf(expected);
 
   async function place(bytes: Uint8Array): Promise<void> {
     await host.disk.writeAtomic(outputPath, bytes, { mode: 0o644, sync: false });
@@ -159,7 +178,8 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
 
   /** What was copied into the store while nobody could change it. */
   async function keepOwn(runMs: number): Promise<void> {
-    const digest = await store.put(expected);
+    const digest = await store.putFile(outputPath);
+    if (digest !== expectedDigest) watcher.onWrongBytes(job, node.self);
     const outputs = [{ path: outputPath, digest, executable: false }];
     results.keep(
       action.digest,
@@ -205,10 +225,9 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
       watcher.onRunHere(job);
       const run = { argv, env: {}, cwd: "/work", timeoutMs: 600_000, outputMaxBytes: 1e6 };
       const startMs = host.clock.nowMs();
-      await host.processes.run(run, signal);
-      if (exitCode === 0) await place(expected);
-      if (exitCode === 0) await keepOwn(host.clock.nowMs() - startMs).catch(ifPlanned);
-      return exitCode;
+      const ran = await host.processes.run(run, signal);
+      if (ran.exitCode === 0) await keepOwn(host.clock.nowMs() - startMs).catch(ifPlanned);
+      return ran.exitCode;
     },
     async commit(outcome: ActionOutcome, peer: PeerId, signal: AbortSignal) {
       watcher.onCommit(job, peer);
@@ -228,10 +247,13 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
   let answered: ActionOutcome | undefined;
 
   async function submit(): Promise<End> {
-    await host.disk.makeDirectory("/work");
-    await host.disk.writeAtomic(sourcePath, source, { mode: 0o644, sync: false });
+    await inTurn(node, async () => {
+      await host.disk.makeDirectory("/work");
+      await host.disk.writeAtomic(sourcePath, source, { mode: 0o644, sync: false });
+    });
     store.adopt(digestOf(source), sourcePath);
     store.adopt(digestOf(toolBytes), toolPath);
+    for (const input of inputs) store.adopt(input.expectedDigest, input.outputPath);
     if (order.lookUp !== false && (await useKnown())) return { source: "known", exitCode: 0 };
     const outcome = await owner.submit(task, cancelled.signal);
     if (outcome.source === "there" && answered !== undefined && outcome.record.byteLength > 0)
@@ -244,6 +266,8 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     label,
     order,
     expected,
+    expectedDigest,
+    outputPath,
     action: action.digest,
     settled: Promise.resolve().then(submit),
     outcome: undefined,
@@ -265,6 +289,15 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
     },
   );
   return job;
+}
+
+const turns = new WeakMap<SimNode, Promise<void>>();
+
+/** Sources are written one after the other: what is submitted first is first in the queue as well. */
+function inTurn(node: SimNode, write: () => Promise<void>): Promise<void> {
+  const turn = (turns.get(node) ?? Promise.resolve()).then(write, write);
+  turns.set(node, turn);
+  return turn;
 }
 
 /** What a disk or a store may fail with; a result is then not remembered. */

@@ -1,7 +1,8 @@
 /** The part of the JavaScript WebAssembly API that is used here; Node's types leave it out. */
 declare namespace WebAssembly {
-  interface Module {
-    readonly __module: never;
+  class Module {
+    constructor(bytes: ArrayBufferView<ArrayBuffer>);
+    private readonly __module;
   }
   class Memory {
     readonly buffer: ArrayBuffer;

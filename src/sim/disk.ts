@@ -23,12 +23,17 @@ export interface SimDiskOptions {
 /** The disk of one host, across its lives. */
 export interface SimDisk {
   readonly files: Files;
-  /** The port for one life of the host. */
-  mount(machine: Machine): Disk;
-  /** How likely a read is to come back with one bit flipped, 0 to 1. The file stays as it is. */
-  setFlipChance(chance: number): void;
-  /** Flips one bit of the file itself. */
-  corrupt(path: string): void;
+  /** The port for one life of the host: for its node, or for the commands that it runs. */
+  mount(machine: Machine, reader: "node" | "command"): Disk;
+  /**
+   * How likely a node's read of a file below `folder` is to come back with one bit flipped, 0 to 1.
+   * The file stays as it is.
+   */
+  setFlipChance(chance: number, folder: string): void;
+  /** How many times longer every operation takes from now on. */
+  setSlowness(factor: number): void;
+  /** Flips one bit of the file itself; its times tell, unless it is done silently. */
+  corrupt(path: string, how: "visibly" | "silently"): void;
   /**
    * What a loss of power does: each file that was not synced keeps all of its bytes or only the
    * first few, by chance. Names survive, as with a journal of metadata.
@@ -47,32 +52,43 @@ export function createSimDisk(world: DiskWorld, options: SimDiskOptions): SimDis
   const { timeline, random } = world;
   const nowNs = (): bigint => BigInt(Math.round(world.wallMs() * 1e6));
   const files = createFiles(nowNs, options.capacityBytes);
-  let flipChance = 0;
+  let flips = { chance: 0, folder: "/" };
+  let slowness = 1;
 
   /** A copy for the reader, spoilt if chance will have it. */
-  function readable(bytes: Uint8Array): Uint8Array {
+  function readable(path: string, bytes: Uint8Array): Uint8Array {
     const copy = new Uint8Array(bytes);
-    if (flipChance > 0 && random.chance(flipChance)) flipBit(copy, random);
+    if (flips.chance > 0 && path.startsWith(flips.folder) && random.chance(flips.chance))
+      flipBit(copy, random);
     return copy;
   }
 
   return {
     files,
-    mount(machine) {
+    mount(machine, reader) {
       const passing = (kind: string, sizeBytes: number): Promise<void> => {
-        const durationMs = options.operationMs + sizeBytes / options.bytesPerMs;
+        const durationMs = (options.operationMs + sizeBytes / options.bytesPerMs) * slowness;
         return timeline.pass(machine, durationMs * random.between(0.8, 1.2), `disk.${kind}`);
       };
-      return createPort({ files, passing, readable, lifeName: `${random.below(2 ** 32)}` });
+      return createPort({
+        files,
+        passing,
+        readable: reader === "node" ? readable : (_path, bytes) => new Uint8Array(bytes),
+        lifeName: `${random.below(2 ** 32)}`,
+      });
     },
-    setFlipChance(chance) {
-      flipChance = chance;
+    setFlipChance(chance, folder) {
+      flips = { chance, folder };
     },
-    corrupt(path) {
+    setSlowness(factor) {
+      slowness = factor;
+    },
+    corrupt(path, how) {
       const file = files.file(path);
       const copy = new Uint8Array(file.bytes);
       flipBit(copy, random);
       file.bytes = copy;
+      if (how === "visibly") files.touch(path);
     },
     losePower() {
       for (const file of files.all()) {
@@ -92,7 +108,7 @@ function flipBit(bytes: Uint8Array, random: SeededRandom): void {
 interface Port {
   readonly files: Files;
   readonly passing: (kind: string, sizeBytes: number) => Promise<void>;
-  readonly readable: (bytes: Uint8Array) => Uint8Array;
+  readonly readable: (path: string, bytes: Uint8Array) => Uint8Array;
   /** Keeps temporary names of one life apart from those of the next. */
   readonly lifeName: string;
 }
@@ -132,12 +148,12 @@ function createContents(
     read: (path) =>
       failing("read", path, async () => {
         await passing("read", sizeOf(files, path));
-        return readable(files.file(path).bytes);
+        return readable(path, files.file(path).bytes);
       }),
     readRange: (path, offset, lengthBytes) =>
       failing("read", path, async () => {
         await passing("read", lengthBytes);
-        return readable(files.file(path).bytes.subarray(offset, offset + lengthBytes));
+        return readable(path, files.file(path).bytes.subarray(offset, offset + lengthBytes));
       }),
     writeAtomic(path, bytes, { mode, sync }) {
       // The caller may use the bytes again once the call has returned its promise.
@@ -156,7 +172,8 @@ function createContents(
     },
     copy: (from, to, mode) =>
       failing("copy to", to, () =>
-        replace(to, mode, false, () => readable(files.file(from).bytes)),
+        // By the system itself, and nobody looks at what it copied.
+        replace(to, mode, false, () => files.file(from).bytes),
       ),
   };
 }
@@ -298,7 +315,7 @@ function createLookups({
     readLink: (path) => look("read symlink", path, () => linkTarget(path)),
     statNow: (path) => failingNow("look at", path, () => statNow(path, false)),
     statFollowNow: (path) => failingNow("look at", path, () => statNow(path, true)),
-    readNow: (path) => failingNow("read", path, () => readable(files.file(path).bytes)),
+    readNow: (path) => failingNow("read", path, () => readable(path, files.file(path).bytes)),
     listNow: (path) => failingNow("list", path, () => entriesAt(path)),
     readLinkNow: (path) => failingNow("read symlink", path, () => linkTarget(path)),
   };

@@ -34,13 +34,19 @@ export interface SimProcessesDeps {
   readonly vitals: () => Vitals;
 }
 
-export function createSimProcesses(deps: SimProcessesDeps): Processes {
+export interface SimProcesses extends Processes {
+  /** Commands that run right now. */
+  running(): number;
+}
+
+export function createSimProcesses(deps: SimProcessesDeps): SimProcesses {
   const { timeline, machine, disk, commands, slowness, vitals } = deps;
   const running = new Set<(reason: unknown) => void>();
   let closed = false;
   const stopping = (): MeshError => new MeshError("cancelled", "this node is stopping");
 
   return {
+    running: () => running.size,
     async run(spec, signal) {
       signal.throwIfAborted();
       if (closed) throw stopping();

@@ -6,6 +6,7 @@
  */
 import { deadlineOn, type StartTimer, sleepOn } from "../host/clock.ts";
 import type { Clock, Host, Vitals } from "../host/host.ts";
+import type { WasmPool } from "../host/wasm-pool.ts";
 import { createSimDisk, type SimDisk, type SimDiskOptions } from "./disk.ts";
 import {
   createSimNetwork,
@@ -14,14 +15,16 @@ import {
   type SimNetwork,
   type SimNetworkOptions,
 } from "./network.ts";
-import { createSimProcesses, type SimCommands } from "./processes.ts";
+import { createSimProcesses, type SimCommands, type SimProcesses } from "./processes.ts";
 import { createSeededRandom, type SeededRandom } from "./random.ts";
 import { createTimeline, type Machine, type Timeline } from "./time.ts";
+import { createSimWasmPool, type SimWasmOptions } from "./wasm-pool.ts";
 
 export interface SimulationOptions {
   readonly network: SimNetworkOptions;
   readonly disk: SimDiskOptions;
   readonly commands: SimCommands;
+  readonly wasm: SimWasmOptions;
   /** Events in one run; more means that something goes round in circles. */
   readonly eventsMax: number;
   /** Wall time at the start, in ms since 1970. */
@@ -36,6 +39,12 @@ export interface Simulation {
   addHost(name: string, options?: { readonly mesh: string }): Host;
   /** The ports of the host's present life. */
   host(name: string): Host;
+  /** Where its node may run WebAssembly. */
+  wasmPool(name: string): WasmPool;
+  /** A host's disk from outside: at once, without faults, and whoever lives on it. */
+  disk(name: string): SimDisk;
+  /** Commands that run on a host right now. */
+  running(name: string): number;
   nowMs(): number;
   /** Runs to the virtual instant `untilMs`. */
   run(untilMs: number): Promise<void>;
@@ -75,10 +84,17 @@ export interface Faults {
   resetStreams(left: string, right: string, protocol?: string): void;
   breakConnection(left: string, right: string): void;
   setDiskCapacity(host: string, capacityBytes: number): void;
-  /** How likely each read is to come back with one bit flipped. */
-  setReadFlipChance(host: string, chance: number): void;
-  /** Flips one bit of a file. */
-  corruptFile(host: string, path: string): void;
+  /** How many times longer every operation of a disk takes from now on. */
+  setDiskSlowness(host: string, factor: number): void;
+  /** How likely each timer of a host is to fire late, evenly by up to `lateMaxMs`. */
+  setLateTimers(host: string, chance: number, lateMaxMs: number): void;
+  /**
+   * How likely each read of a file below `folder` (default: any) is to come back with one bit
+   * flipped. What the system copies, and what a command reads, is left alone: nobody could tell.
+   */
+  setReadFlipChance(host: string, chance: number, folder?: string): void;
+  /** Flips one bit of a file; its times tell, unless it is done silently, as by default. */
+  corruptFile(host: string, path: string, how?: "visibly" | "silently"): void;
   /** Moves the wall clock; the monotonic one is not touched. */
   stepWallClock(host: string, byMs: number): void;
   /** How many times longer commands take from now on. */
@@ -91,6 +107,7 @@ const defaults: SimulationOptions = {
   network: { link: lanLink, dialTimeoutMs: 5000, silenceMaxMs: 15_000, discovery: false },
   disk: { operationMs: 0.05, bytesPerMs: 500_000, capacityBytes: 2 ** 40 },
   commands: () => undefined,
+  wasm: { callMs: 1, inputBytesPerMs: 200 },
   eventsMax: 20_000_000,
   startWallMs: Date.UTC(2026, 0, 1),
 };
@@ -106,10 +123,13 @@ interface Place {
   readonly random: SeededRandom;
   machine: Machine;
   host: Host;
+  processes: SimProcesses;
+  pool: WasmPool;
   lifeCount: number;
   wallStepMs: number;
   slowness: number;
   vitals: Vitals;
+  late: { readonly chance: number; readonly maxMs: number };
 }
 
 export function createSimulation(
@@ -133,6 +153,9 @@ export function createSimulation(
       return place.host;
     },
     host: (name) => placeOf(world, name).host,
+    wasmPool: (name) => placeOf(world, name).pool,
+    disk: (name) => placeOf(world, name).disk,
+    running: (name) => placeOf(world, name).processes.running(),
     nowMs: timeline.nowMs,
     run: timeline.run,
     until: timeline.until,
@@ -166,7 +189,7 @@ function placeOf({ places }: World, name: string): Place {
 
 function createPlace(world: World, name: string, mesh: string, random: SeededRandom): Place {
   const { timeline } = world;
-  const faults = { wallStepMs: 0, slowness: 1, vitals: idle };
+  const faults = { wallStepMs: 0, slowness: 1, vitals: idle, late: { chance: 0, maxMs: 0 } };
   const wallMs = wallClock(world, faults);
   const disk = createSimDisk(
     { timeline, random: random.fork("disk"), wallMs },
@@ -183,47 +206,55 @@ function wallClock(
   return () => settings.startWallMs + timeline.nowMs() + place.wallStepMs;
 }
 
+/** What a restart replaces. */
+type Life = Pick<Place, "machine" | "host" | "processes" | "pool">;
+
 /** Makes the machine and ports of a host's next life. */
-function startLife(
-  world: World,
-  place: Omit<Place, "machine" | "host">,
-): Pick<Place, "machine" | "host"> {
+function startLife(world: World, place: Omit<Place, keyof Life>): Life {
   const { timeline, network, settings } = world;
   place.lifeCount++;
   const random = place.random.fork(`life ${place.lifeCount}`);
   const machine: Machine = { name: place.name, isAlive: true, isPaused: false, held: [] };
-  const disk = place.disk.mount(machine);
+  const disk = place.disk.mount(machine, "node");
+  const slowness = (): number => place.slowness;
+  const { commands } = settings;
+  const processes = createSimProcesses({
+    timeline,
+    machine,
+    disk: place.disk.mount(machine, "command"),
+    commands,
+    slowness,
+    vitals: () => place.vitals,
+  });
+  // Every life counts from its own origin, as every boot does: such times do not travel.
+  const originMs = random.between(0, 1e6);
+  const lateness = random.fork("late");
+  const lateMs = (): number =>
+    lateness.chance(place.late.chance) ? lateness.between(0, place.late.maxMs) : 0;
+  const clock = createSimClock(
+    (durationMs, fire) => timeline.schedule(machine, durationMs + lateMs(), "timer", fire),
+    () => originMs + timeline.nowMs(),
+    wallClock(world, place),
+  );
   return {
     machine,
+    processes,
+    pool: createSimWasmPool({ clock, slowness }, settings.wasm),
     host: {
-      // Every life counts from its own origin, as every boot does: such times do not travel.
-      clock: createSimClock(timeline, machine, random.between(0, 1e6), wallClock(world, place)),
+      clock,
       random: random.fork("port"),
       disk,
       network: network.join(machine, place.mesh),
-      processes: createSimProcesses({
-        timeline,
-        machine,
-        disk,
-        commands: settings.commands,
-        slowness: () => place.slowness,
-        vitals: () => place.vitals,
-      }),
+      processes,
     },
   };
 }
 
-function createSimClock(
-  timeline: Timeline,
-  machine: Machine,
-  originMs: number,
-  wallMs: () => number,
-): Clock {
-  const start: StartTimer = (durationMs, fire) =>
-    timeline.schedule(machine, durationMs, "timer", fire);
+function createSimClock(start: StartTimer, nowMs: () => number, wallMs: () => number): Clock {
   return {
-    nowMs: () => originMs + timeline.nowMs(),
-    wallMs,
+    nowMs,
+    // Whole, as the system's own.
+    wallMs: () => Math.floor(wallMs()),
     sleep: sleepOn(start),
     withDeadline: deadlineOn(start),
   };
@@ -296,8 +327,13 @@ function createFaults(world: World): Faults {
       network.breakConnection(left, right);
     },
     setDiskCapacity: (name, bytes) => hit("capacity", name).disk.files.setCapacityBytes(bytes),
-    setReadFlipChance: (name, chance) => hit("flip", name).disk.setFlipChance(chance),
-    corruptFile: (name, path) => hit("corrupt", name).disk.corrupt(path),
+    setDiskSlowness: (name, factor) => hit("disk-slow", name).disk.setSlowness(factor),
+    setLateTimers(name, chance, lateMaxMs) {
+      hit("late", name).late = { chance, maxMs: lateMaxMs };
+    },
+    setReadFlipChance: (name, chance, folder = "/") =>
+      hit("flip", name).disk.setFlipChance(chance, folder),
+    corruptFile: (name, path, how = "silently") => hit("corrupt", name).disk.corrupt(path, how),
     stepWallClock(name, byMs) {
       hit("clock", name).wallStepMs += byMs;
     },
