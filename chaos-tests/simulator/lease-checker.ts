@@ -145,7 +145,7 @@ export function createLeaseChecker(
     line.holders.delete(attempt);
     steals.returned += 1;
     // All these say that nobody failed, or that the task does.
-    if (!/^(cancelled|deadline): |^recalled|^another attempt|^remote exit/.test(reason))
+    if (!/^(cancelled|deadline|refused): |^recalled|^another attempt|^remote exit/.test(reason))
       line.failures += 1;
   }
 
@@ -167,7 +167,7 @@ export function createLeaseChecker(
     totals.returned += 1;
     if (/^remote exit/.test(event.reason)) line.isAccused = true;
     // A task that fails by itself comes home, and a thief's own work goes first, in any weather.
-    if (!/^(remote exit|cancelled: |recalled)/.test(event.reason)) totals.requeues += 1;
+    if (!/^(remote exit|cancelled: |refused: |recalled)/.test(event.reason)) totals.requeues += 1;
   }
 
   function ended(line: Line, how: "done" | "dropped"): void {

@@ -2,7 +2,8 @@
  * How long tasks take, learned from those that ran: an exponentially weighted mean per label and
  * per kind. Unknown is the mean of its kind, never infinity, and 0 when nothing is known at all.
  *
- * It also says when a running task is late: half as long again as nine of ten of its kind take.
+ * It also says when a running task is late: half as long again as expected, or as nine of ten of its
+ * kind overrun what was expected.
  */
 import { createRecentMap } from "../base/bounded.ts";
 
@@ -18,9 +19,12 @@ const alpha = 0.3;
 const kindsMax = 64;
 /** As many of the latest measurements of a kind say what is usual. */
 const samplesMax = 64;
-const samplesMin = 5;
+/** Those that end first are short: a few say little about the others. */
+const samplesMin = 12;
 const lateQuantile = 0.9;
 const lateFactor = 1.5;
+/** Of a task never seen before, only its kind is known, and a kind has long tasks that are not late. */
+const unknownFactor = 3;
 
 interface Kind {
   meanMs: number;
@@ -43,7 +47,7 @@ export function createDurations(labelsMax: number): Durations {
         const ratio = known?.ratios.quantile(lateQuantile) ?? lateFactor;
         return lateFactor * Math.max(1, ratio) * expectedMs;
       }
-      return lateFactor * (known?.walls.quantile(lateQuantile) ?? Number.POSITIVE_INFINITY);
+      return unknownFactor * (known?.walls.quantile(lateQuantile) ?? Number.POSITIVE_INFINITY);
     },
     learn(kind, label, wallMs) {
       const name = key(kind, label);

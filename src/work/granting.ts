@@ -52,6 +52,8 @@ const cheapPart = 0.1;
 const cheapMs = 5;
 /** What backups may cost, as a part of all that ran. */
 const backupPart = 0.1;
+/** So many times as long as late: then one backup at a time may cost more than that. */
+const veryLate = 2;
 /** A task that has outrun its expectation will run on for this part of its time so far. */
 const overtimePart = 0.25;
 
@@ -179,20 +181,23 @@ export function createGranting(deps: GrantingDeps): Granting {
     return found;
   }
 
-  /** How late it is, in ms; 0 while it is not. */
-  function lateByMs(entry: Entry): number {
-    const { state, task } = entry;
-    if (state.at !== "leased" || state.holders.length !== 1) return 0;
+  /** It lags behind, and what a second attempt would cost is within the bound. */
+  function mayBackUp(entry: Entry): boolean {
+    const { state, task, expectedMs } = entry;
+    if (state.at !== "leased" || state.holders.length !== 1) return false;
     const [only] = state.holders;
-    if (only === undefined || only.waits) return 0;
-    return Math.max(0, nowMs() - only.grantedMs - durations.lateMs(task.kind, task.label));
+    if (only === undefined || only.waits) return false;
+    const elapsedMs = nowMs() - only.grantedMs;
+    const lateMs = durations.lateMs(task.kind, task.label);
+    if (elapsedMs <= lateMs) return false;
+    if (backupMs + expectedMs <= backupPart * spentMs) return true;
+    // A small build must not be lost to one peer that has all but stopped.
+    return elapsedMs > veryLate * lateMs && !isAnyBackedUp();
   }
 
-  /** One at a time is always allowed, so that a small build is not lost to one slow peer. */
-  function mayCost(expectedMs: number): boolean {
-    if (backupMs + expectedMs <= backupPart * spentMs) return true;
-    for (const { state } of ledger.away()) if (holdersOf(state).length > 1) return false;
-    return true;
+  function isAnyBackedUp(): boolean {
+    for (const { state } of ledger.away()) if (holdersOf(state).length > 1) return true;
+    return false;
   }
 
   /** The one with the longest way to its end. */
@@ -200,14 +205,12 @@ export function createGranting(deps: GrantingDeps): Granting {
     let found: Entry | undefined;
     let mostMs = 0;
     for (const entry of ledger.away()) {
-      const lateMs = lateByMs(entry);
-      if (lateMs <= 0 || !mayHave(entry.state, peer) || !canRun(entry, request)) continue;
+      if (!mayBackUp(entry) || !mayHave(entry.state, peer) || !canRun(entry, request)) continue;
       const holder: Holder | undefined = holdersOf(entry.state)[0];
       const leftMs = leftOf(entry, holder?.grantedMs ?? 0, pace.slowness(holder?.thief ?? peer));
       if (leftMs > mostMs) [found, mostMs] = [entry, leftMs];
     }
-    if (found === undefined || !mayCost(found.expectedMs)) return undefined;
-    backupMs += found.expectedMs;
+    backupMs += found?.expectedMs ?? 0;
     return found;
   }
 
@@ -224,7 +227,7 @@ export function createGranting(deps: GrantingDeps): Granting {
       let count = 0;
       for (const entry of ledger.away()) {
         if (isWaiting(entry)) count += 1;
-        else if (lateByMs(entry) > 0 && mayCost(entry.expectedMs)) count += 1;
+        else if (mayBackUp(entry)) count += 1;
       }
       return count;
     },

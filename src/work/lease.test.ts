@@ -91,7 +91,7 @@ test("a task that peers keep losing stays at home in the end", () => {
 test("nobody gets a task again that it failed at or handed back", () => {
   const reason = "no room";
   for (const type of ["gave-up", "handed-back"] as const) {
-    const back = step(leased, { type, thief, attempt: 1, reason });
+    const back = step(leased, { type, thief, attempt: 1, reason, mayHaveAgain: false });
     expect(back).toMatchObject({ at: "queued", hereOnly: undefined });
     expect(mayHave(back, thief)).toBe(false);
     expect(step(back, grant(thief))).toBe(back);
@@ -102,12 +102,23 @@ test("nobody gets a task again that it failed at or handed back", () => {
   }
 });
 
+test("a thief that only had no room at that moment may have the task again", () => {
+  const said = { type: "handed-back", thief, attempt: 1, reason: "full" } as const;
+  expect(mayHave(step(leased, { ...said, mayHaveAgain: true }), thief)).toBe(true);
+});
+
 test("handing back is no failure, however many do it", () => {
   let state: TaskState = queued;
   for (let peer = 1; peer <= 10; peer += 1) {
     const by = asPeerId(`${peer}`);
     state = step(state, grant(by, 500, 9000));
-    state = step(state, { type: "handed-back", thief: by, attempt: peer, reason: "busy" });
+    state = step(state, {
+      type: "handed-back",
+      thief: by,
+      attempt: peer,
+      reason: "busy",
+      mayHaveAgain: false,
+    });
   }
   expect(state).toMatchObject({ at: "queued", past: { failures: 0 }, hereOnly: undefined });
 });
@@ -196,6 +207,7 @@ const anyEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
     thief: anyPeer,
     attempt: fc.nat(4),
     reason: fc.constant("no room"),
+    mayHaveAgain: fc.boolean(),
   }),
   fc.record({ type: fc.constant("committed" as const), attempt: fc.nat(4) }),
   fc.record({

@@ -104,6 +104,8 @@ export type TaskEvent =
       readonly thief: PeerId;
       readonly attempt: number;
       readonly reason: string;
+      /** It only had no room at that moment. */
+      readonly mayHaveAgain: boolean;
     }
   /** It waits at its thief while somebody else could run it at once: nobody failed. */
   | { readonly type: "recalled"; readonly attempt: number }
@@ -179,7 +181,7 @@ export function step(state: TaskState, event: TaskEvent): TaskState {
     case "gave-up":
       return without(state, holderIn(state, event), 1, reasonOf(event));
     case "handed-back":
-      return without(state, holderIn(state, event), 0, undefined);
+      return without(state, holderIn(state, event), 0, undefined, event.mayHaveAgain);
     case "recalled":
       return recalled(state, event.attempt);
     case "thief-left":

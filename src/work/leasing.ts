@@ -217,11 +217,15 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     }
     const reason = `${code}: ${message}`;
     // It has no time for it after all, or had given up asking before the grant came.
-    const isUntried = code === "cancelled" || (code === "deadline" && !holder.running);
+    const hadNoRoom = code === "refused";
+    const isUntried = hadNoRoom || code === "cancelled" || (code === "deadline" && !holder.running);
     // What is too large for one is too large for all: that says nothing about this peer.
     if (!isUntried && code !== "limit") standing.failed(peer);
-    const type = isUntried ? "handed-back" : "gave-up";
-    apply(entry, { type, thief: peer, attempt, reason }, [holder]);
+    const said = { thief: peer, attempt, reason };
+    const event: TaskEvent = isUntried
+      ? { type: "handed-back", ...said, mayHaveAgain: hadNoRoom }
+      : { type: "gave-up", ...said };
+    apply(entry, event, [holder]);
   }
 
   /** Never rejects. */
@@ -297,7 +301,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     const { build } = task;
     const left = holdersOf(state);
     // A failure that a run here decides ends the other attempt as well.
-    const others = holdersOf(before).filter((one) => !ended.includes(one) && !isIn(left, one));
+    const others = holdersOf(before).filter((one) => !isIn(ended, one) && !isIn(left, one));
     const over = [...ended.filter((one) => !isIn(left, one)), ...others];
     for (const { thief, attempt } of over) {
       // Everybody else knows already that it is over.

@@ -30,7 +30,7 @@ function submit(owner: string, count: number, durationMs: number, label?: string
 
 /** Takes the only slot of an owner for long, and lets it learn how long tasks of a name take. */
 async function teach(owner: string, label: string, durationMs: number): Promise<void> {
-  await done(submit(owner, 8, durationMs, label));
+  await done(submit(owner, 16, durationMs, label));
 }
 
 function said<E extends MeshEvent["event"]>(

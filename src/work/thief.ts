@@ -209,7 +209,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
       for (const grant of grants.slice(0, room.total)) keep(victim.id, grant);
       for (const { task, attempt } of grants.slice(room.total)) {
-        sendBack(victim.id, task, attempt, "there was room for fewer");
+        sendBack(victim.id, task, attempt, "refused", "there was room for fewer");
       }
       if (grants.length > 0) return patience.gave(victim.id);
     } catch (error) {
@@ -224,7 +224,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     registered.delete(peer);
     for (const grant of grants) {
       if (roomNow().total > 0) keep(peer, grant);
-      else sendBack(peer, grant.task, grant.attempt, "there is no room for it any more");
+      else sendBack(peer, grant.task, grant.attempt, "refused", "there is no room any more");
     }
   }
 
@@ -313,13 +313,20 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   /** Tells the owner at once, so that it need not wait for the lease, and ends the work on it. */
   function handBack(entry: HeldTask, why: string): void {
     const { owner, grant, answered, abort } = entry;
-    if (!answered && !abort.signal.aborted) sendBack(owner, grant.task, grant.attempt, why);
+    const { task, attempt } = grant;
+    if (!answered && !abort.signal.aborted) sendBack(owner, task, attempt, "cancelled", why);
     abort.abort(new MeshError("cancelled", why));
   }
 
-  /** "cancelled" says that nobody failed at it. */
-  function sendBack(owner: PeerId, task: string, attempt: number, message: string): void {
-    const value = create(TaskFailedSchema, { task, attempt, code: "cancelled", message });
+  /** Nobody failed at it: "cancelled", this node has no time for it; "refused", no room just now. */
+  function sendBack(
+    owner: PeerId,
+    task: string,
+    attempt: number,
+    code: "cancelled" | "refused",
+    message: string,
+  ): void {
+    const value = create(TaskFailedSchema, { task, attempt, code, message });
     say(owner, { type: "failed", value });
   }
 
