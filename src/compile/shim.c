@@ -461,7 +461,7 @@ static int relay_some(struct relay *r) {
 
 /* What the node says while the compiler runs. Anything unclear ends the talk, not the compiler. */
 static void obey_while_running(void) {
-  struct frame frame;
+  struct frame frame = {0, 0, NULL};
   if (receive_frame(&frame) != 0) {
     hang_up();
   } else if (frame.type == STOP && frame.length == 1) {
@@ -469,6 +469,7 @@ static void obey_while_running(void) {
   } else if (frame.type != PONG) {
     hang_up();
   }
+  free(frame.bytes);
 }
 
 static int wait_child(struct relay relays[2]) {
