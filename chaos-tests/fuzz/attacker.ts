@@ -54,6 +54,8 @@ export interface Report {
   frames: number;
   /** It was admitted before it began. */
   met: boolean;
+  /** The protocol in which a proper question came to nothing. */
+  unanswered: string | undefined;
   /** A frame was sent after which the stream must end, and on which one. */
   fatal: { readonly line: Line; readonly why: string } | undefined;
 }
@@ -69,6 +71,8 @@ const controlProtocol = "/mesh/ctl/1";
 const forever = new AbortController().signal;
 const sayMs = 1500;
 const roundTripMs = 1;
+const answerMs = 50;
+type Ask = readonly [protocol: string, question: Frame, rules: FrameRules];
 const helloRules: FrameRules = {
   seeds: goldenFrames("hello"),
   frameMaxBytes: 256 * 1024,
@@ -85,6 +89,12 @@ const acQuestions: readonly [Frame, ...Frame[]] = [
   frameOf(ac.store, { payload: recordList }),
 ];
 const acRules = { seeds: acQuestions, frameMaxBytes: acFrameMaxBytes, known: toHome };
+const unknown = packDigests([digestOf(new Uint8Array(33))]);
+/** Where to ask, a question that has an answer, and what else to say there. */
+const asks: readonly [Ask, ...Ask[]] = [
+  [blkProtocol, frameOf(blk.want, { requestId: 99, payload: unknown }), askRules],
+  [acProtocol, frameOf(ac.lookup, { requestId: 99, payload: unknown }), acRules],
+];
 
 /** Begins at once; resolves when it has said what it had to say. Never rejects. */
 export async function attack(
@@ -94,7 +104,14 @@ export async function attack(
   random: SeededRandom,
 ): Promise<Report> {
   const { network, clock } = host;
-  const report: Report = { peer: network.self, act, frames: 0, met: false, fatal: undefined };
+  const report: Report = {
+    peer: network.self,
+    act,
+    frames: 0,
+    met: false,
+    unanswered: undefined,
+    fatal: undefined,
+  };
   const control = Promise.withResolvers<Line>();
   // The same in every hello of this connection: another would mean that it has begun anew.
   const session = BigInt(random.below(2 ** 30));
@@ -194,15 +211,17 @@ export async function attack(
         await clock.sleep(20, forever);
       }
     if (act === "asker") {
-      const [protocol, rules] = pick(random, [
-        [blkProtocol, askRules],
-        [acProtocol, acRules],
-      ]);
+      const [protocol, question, rules] = pick(random, asks);
       const stream = await network.open(victim.self, protocol, forever);
-      await tell(
-        lineOver(stream, () => {}),
-        burst(random, rules, 60),
-      );
+      let answers = 0;
+      const asker = lineOver(stream, () => {
+        answers += 1;
+      });
+      // Its earlier lives must not count against it: what they held is given back.
+      asker.say(question);
+      await clock.sleep(answerMs, forever);
+      if (answers === 0) report.unanswered = protocol;
+      await tell(asker, burst(random, rules, 60));
     }
   }
 

@@ -5,6 +5,7 @@
  * that is needed to see it again.
  */
 import { messageOf } from "../../src/base/errors.ts";
+import { createClock } from "../../src/host/clock.ts";
 import { channelTargets } from "./channel.ts";
 import { decoderTargets } from "./decoders.ts";
 import { fileTargets } from "./files.ts";
@@ -12,7 +13,7 @@ import { peersTarget } from "./peers.ts";
 import { shimByteTargets } from "./shim-bytes.ts";
 import { shimProgram } from "./shim-program.ts";
 import { socketTargets } from "./sockets.ts";
-import { randomOf, type Target } from "./target.ts";
+import { type OpenTarget, randomOf, type Target } from "./target.ts";
 import { textTargets } from "./texts.ts";
 
 export const targets: readonly Target[] = [
@@ -47,8 +48,10 @@ export interface TargetReport {
   readonly findings: readonly string[];
 }
 
-/** Findings of one target; after so many it is given up. */
-const findingsMax = 3;
+const clock = createClock();
+const forever = new AbortController().signal;
+const caseMaxMs = 45_000;
+const idleMax = 100;
 
 export async function fuzz(
   { seed, frames, only, fromCase = 0, onCase = () => {} }: FuzzOptions,
@@ -85,35 +88,40 @@ async function runTarget(target: Target, { seed, wanted, fromCase, onCase }: Run
   };
   process.on("uncaughtException", note);
   process.on("unhandledRejection", note);
+  let opened: OpenTarget | undefined;
   try {
     onCase(name, -1);
     const open = await target.open(seed);
+    opened = open;
     // A case of no frames, as on a machine without a C compiler, must not go on for ever.
-    for (let idle = 0; totals.frames < wanted && findings.length < findingsMax && idle < 100; ) {
+    for (let idle = 0; totals.frames < wanted && idle < idleMax && findings.length === 0; ) {
       onCase(name, current);
-      try {
-        const tally = await open.run(randomOf(seed, name, current));
-        totals.frames += tally.frames;
-        totals.accepted += tally.accepted;
-        idle = tally.frames === 0 ? idle + 1 : 0;
-      } catch (error) {
-        note(error);
-        break;
-      }
+      const running = open.run(randomOf(seed, name, current));
+      const tally = running instanceof Promise ? await inTime(running) : running;
+      totals.frames += tally.frames;
+      totals.accepted += tally.accepted;
+      idle = tally.frames === 0 ? idle + 1 : 0;
       totals.cases += 1;
       current += 1;
     }
+  } catch (error) {
+    note(error);
+  } finally {
     onCase(name, current);
-    // After a finding what is left behind is no news.
-    if (findings.length === 0) await open.close().catch(note);
-    else await open.close().catch(() => {});
+    // After a finding, what else is left behind is no news.
+    const isFirst = findings.length === 0;
+    await opened?.close().catch((error: unknown) => isFirst && note(error));
     // Rejections that nobody handles are told a turn later.
     await new Promise((resolve) => setImmediate(resolve));
-  } finally {
     process.off("uncaughtException", note);
     process.off("unhandledRejection", note);
   }
   return { target: name, ...totals, wallMs: performance.now() - startMs, findings };
+}
+
+/** A case that waits for what never comes is a finding as well. */
+function inTime<T>(running: Promise<T>): Promise<T> {
+  return clock.withDeadline(forever, caseMaxMs, () => running);
 }
 
 function stackOf(error: unknown): string {

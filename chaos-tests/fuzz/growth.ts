@@ -14,14 +14,16 @@ export interface Growth {
   check(): void;
 }
 
-/** A collection is not exact, and caches of the machine fill up. */
-const noiseBytes = 4 * 1024 * 1024;
 const perCaseBytes = 2048;
 const everyCases = 25;
 
 declare const gc: (() => void) | undefined;
 
-export function createGrowth(what: string): Growth {
+/**
+ * @param noiseBytes what may come and go at any time: a collection is not exact, and what is bounded
+ * by some megabytes fills up slowly.
+ */
+export function createGrowth(what: string, noiseBytes: number): Growth {
   const heaps: number[] = [];
   let cases = 0;
 

@@ -28,6 +28,7 @@ const forever = new AbortController().signal;
 /** A conversation that takes longer hangs. */
 const talkMaxMs = 10_000;
 const honestEvery = 16;
+const noiseBytes = 4 * 1024 * 1024;
 
 /** Sends pieces, half-closes if asked, and resolves with all that came back. */
 function converse(path: string, pieces: readonly Uint8Array[], ends: boolean): Promise<Uint8Array> {
@@ -71,7 +72,7 @@ async function guarded(
   const path = join(folder, "sock");
   const server = await serve(path);
   await honest(path);
-  const growth = createGrowth(what);
+  const growth = createGrowth(what, noiseBytes);
   const before = openFiles();
   let cases = 0;
   return {

@@ -241,6 +241,7 @@ static int print(int fd, const void *bytes, size_t length) {
 }
 
 static int append(struct output *to, const void *bytes, size_t length) {
+  if (length == 0) return 0; /* there may be no memory yet, and memcpy wants some even then */
   if (to->length + length > to->capacity) {
     size_t capacity = (to->length + length) * 2;
     char *bigger = realloc(to->bytes, capacity);
