@@ -10,31 +10,23 @@ import { actionOfRecord, isGenuine, readRecord, recordMaxBytes } from "../../src
 import { readEntries } from "../../src/action/record-log.ts";
 import { concatBytes, textOf, utf8 } from "../../src/base/bytes.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import type { FailureCode } from "../../src/base/errors.ts";
 import { asPeerId } from "../../src/base/ids.ts";
 import { unpackIndexes, unpackRange } from "../../src/blob/blk.ts";
 import { decodeTree, encodeTree } from "../../src/blob/tree.ts";
 import { readFolder, readTree, writeFolder, writeTree } from "../../src/blob/tree-bytes.ts";
 import { limitModule, wasmPageBytes } from "../../src/exec/wasm-module.ts";
 import { decodeIdentity, encodeIdentity, identityOf } from "../../src/host/network-identity.ts";
-import {
-  controlFrame,
-  decodeGrant,
-  decodeLoad,
-  decodeMessageFrame,
-  decodeStealRequest,
-} from "../../src/peer/control-frames.ts";
 import { parseHello, parseKnown } from "../../src/peer/hello-message.ts";
 import { decodeInvite, encodeInvite } from "../../src/peer/invite.ts";
 import type { SeededRandom } from "../../src/sim/random.ts";
-import { frameOf, readU32, writeU32 } from "../../src/wire/frame.ts";
+import { readU32, writeU32 } from "../../src/wire/frame.ts";
 import { packDigests, unpackDigests } from "../../src/wire/messages.ts";
+import { check, controlDecoders, type Decoder, malformed, payloadsOf } from "./control-decoders.ts";
 import { mutate, pick } from "./mutate.ts";
 import {
   action,
   blkQuestions,
   bytesOfHex,
-  goldenFrames,
   goldenTrees,
   keys,
   record,
@@ -42,72 +34,10 @@ import {
   signing,
   vectorFile,
 } from "./seeds.ts";
-import { expected, finding, type Target } from "./target.ts";
+import { expected, type Target } from "./target.ts";
 import { wasmSeeds } from "./wasm-seeds.ts";
 
-interface Decoder {
-  readonly name: string;
-  readonly share: number;
-  /** Right ones. */
-  readonly seeds: readonly [Uint8Array, ...Uint8Array[]];
-  readonly codes: readonly FailureCode[];
-  /** Makes checksums and digests right again, so that what is behind them is reached as well. */
-  readonly seal?: (bytes: Uint8Array) => Uint8Array;
-  /** @throws what the decoder throws, and a finding when what it gives back is wrong. */
-  readonly decode: (bytes: Uint8Array) => void;
-}
-
-function check(sound: boolean, what: string, bytes: Uint8Array): void {
-  if (!sound) throw finding(what, bytes);
-}
-
-function payloadsOf(
-  name: "hello" | "ctl" | "ac",
-  type: number,
-): readonly [Uint8Array, ...Uint8Array[]] {
-  const [first = new Uint8Array(), ...rest] = goldenFrames(name).flatMap((frame) =>
-    frame.type === type ? [frame.payload] : [],
-  );
-  return [first, ...rest];
-}
-
 const peer = asPeerId("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp");
-const malformed = ["malformed"] as const;
-
-const controlDecoders: readonly Decoder[] = Object.entries(controlFrame).flatMap(
-  ([name, type]): readonly Decoder[] => {
-    // These two carry nothing.
-    if (name === "ping" || name === "pong") return [];
-    return [controlDecoder(name, type)];
-  },
-);
-
-function controlDecoder(name: string, type: number): Decoder {
-  return {
-    name: `ctl-${name}`,
-    share: 1,
-    seeds: payloadsOf("ctl", type),
-    codes: malformed,
-    decode(payload) {
-      const frame = frameOf(type, { payload });
-      if (name === "load") decodeLoad(frame);
-      else if (name === "stealRequest") decodeStealRequest(frame);
-      else if (name === "stealGrant") {
-        const { grants } = decodeGrant(frame);
-        check(grants.length <= 256, "too many grants", payload);
-        check(
-          grants.every(({ task, label }) => task.length <= 128 && label.length <= 4096),
-          "unbounded text in a grant",
-          payload,
-        );
-      } else {
-        const message = decodeMessageFrame(frame);
-        if (message === undefined || message.type === "beat") return;
-        check(message.value.task.length <= 128, "an unbounded name of a task", payload);
-      }
-    },
-  };
-}
 
 /** The inner digests of a tree put right: its root is named by whoever names the tree. */
 function decodeWholeTree(bytes: Uint8Array): void {
@@ -328,6 +258,16 @@ const decoders: readonly Decoder[] = [
         parts.subarray(first + second),
       );
       check(spec.argv.length > 0 && spec.cwd.startsWith("/"), "an action of nothing", bytes);
+    },
+  },
+  {
+    name: "action-message",
+    share: 1,
+    seeds: [action.actionBytes],
+    codes: malformed,
+    decode(bytes) {
+      const { timeoutMs, argv } = decodeAction(bytes, action.commandBytes, action.treeBytes);
+      check(Number.isFinite(timeoutMs) && argv.length > 0, "a time without end", bytes);
     },
   },
   {
