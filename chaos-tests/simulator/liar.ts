@@ -63,18 +63,26 @@ export function createLies(random: SeededRandom): Lies {
     }
   }
 
-  /** Whole frames come in one piece here, so that the honest half sees none of what is answered. */
+  /** Passes on whole frames, so that the honest half sees all or nothing of what is answered here. */
   function lying(stream: Stream, isLying: () => boolean): Stream {
     return {
       ...stream,
       receive(onBytes) {
+        const decoder = createFrameDecoder({ frameMaxBytes: acFrameMaxBytes });
+        let waiting: Uint8Array[] = [];
+        let isHonest = true;
         stream.receive((bytes) => {
-          const isHonest = !isLying();
-          createFrameDecoder({ frameMaxBytes: acFrameMaxBytes }).push(bytes, (frame) => {
+          // Frames that come in pieces are answered by whoever answered their beginning.
+          if (waiting.length === 0) isHonest = !isLying();
+          waiting.push(bytes);
+          decoder.push(bytes, (frame) => {
             if (frame.type === ac.store) overhear(frame.payload);
             if (!isHonest) answer(stream, frame);
           });
-          if (isHonest) onBytes(bytes);
+          if (decoder.pendingBytes() > 0) return;
+          const whole = concatBytes(waiting);
+          waiting = [];
+          if (isHonest) onBytes(whole);
         });
       },
     };

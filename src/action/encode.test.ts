@@ -70,7 +70,7 @@ test("parts of two actions do not make one", () => {
   expect(() => decodeAction(a.actionBytes, a.commandBytes, b.treeBytes)).toThrow();
 });
 
-test.each(["relative", "/a/../b", "/a//b", "/a/", "/a\0b"])(
+test.each(["", "relative", "/a/../b", "/a//b", "/a/", "/a\0b"])(
   "the output path %j is refused",
   (path) => {
     expect(() => decode(encodeAction({ ...spec, outputPaths: [path] }))).toThrow(/path/);

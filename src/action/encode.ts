@@ -79,7 +79,8 @@ function assertNormal(path: string): void {
   const parts = path.split("/");
   const normal =
     path === "/" ||
-    (parts[0] === "" &&
+    (parts.length > 1 &&
+      parts[0] === "" &&
       parts.slice(1).every((part) => part !== "" && part !== "." && part !== ".."));
   if (!normal || path.includes("\0")) {
     throw new MeshError(

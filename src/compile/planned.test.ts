@@ -90,6 +90,11 @@ test.each([
     "with endless lists",
     (text: string) => `${text}["a","0123456789abcdef",1,1,"1-9e15","","",""]\n`,
   ],
+  [
+    "that count where counting stands still",
+    (text: string) =>
+      `${text}["a","0123456789abcdef",1,1,"9007199254740992-9007199254740993","1e999","",""]\n`,
+  ],
 ])("lines %s are passed over", (_what, damage) => {
   const table = createPlannedTable("");
   const a = table.linesFor(named("a"), specOf("a"));

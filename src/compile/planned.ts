@@ -234,7 +234,9 @@ function idsOf(runs: unknown): readonly number[] {
   if (typeof runs !== "string" || runs === "") return ids;
   for (const run of runs.split(",")) {
     const [first = Number.NaN, last = first] = run.split("-").map(Number);
-    if (!(last >= first) || last - first > listMax - ids.length) return ids;
+    // Counting stands still beyond the safe ones, and a damaged file may say anything.
+    if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last)) return ids;
+    if (last < first || last - first > listMax - ids.length) return ids;
     for (let id = first; id <= last; id += 1) ids.push(id);
   }
   return ids;

@@ -241,6 +241,7 @@ static int print(int fd, const void *bytes, size_t length) {
 }
 
 static int append(struct output *to, const void *bytes, size_t length) {
+  if (length == 0) return 0; /* there may be no memory yet, and memcpy wants some even then */
   if (to->length + length > to->capacity) {
     size_t capacity = (to->length + length) * 2;
     char *bigger = realloc(to->bytes, capacity);
@@ -461,7 +462,7 @@ static int relay_some(struct relay *r) {
 
 /* What the node says while the compiler runs. Anything unclear ends the talk, not the compiler. */
 static void obey_while_running(void) {
-  struct frame frame;
+  struct frame frame = {0, 0, NULL};
   if (receive_frame(&frame) != 0) {
     hang_up();
   } else if (frame.type == STOP && frame.length == 1) {
@@ -469,6 +470,7 @@ static void obey_while_running(void) {
   } else if (frame.type != PONG) {
     hang_up();
   }
+  free(frame.bytes);
 }
 
 static int wait_child(struct relay relays[2]) {

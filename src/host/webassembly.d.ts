@@ -11,5 +11,6 @@ declare namespace WebAssembly {
     constructor(module: Module, imports: object);
     readonly exports: Readonly<Record<string, unknown>>;
   }
+  function validate(bytes: ArrayBufferView<ArrayBuffer>): boolean;
   function compile(bytes: ArrayBufferView<ArrayBuffer>): Promise<Module>;
 }

@@ -1,7 +1,9 @@
 import { readFileSync } from "node:fs";
 import * as fc from "fast-check";
+import { base32 } from "multiformats/bases/base32";
 import { base58btc } from "multiformats/bases/base58";
 import { expect, test } from "vitest";
+import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import { asPeerId } from "../base/ids.ts";
 import { decodeInvite, encodeInvite, type Invite } from "./invite.ts";
@@ -114,6 +116,28 @@ test("an expired invite is refused, and says when it expired", () => {
       );
     }),
   );
+});
+
+/** An invite with these bytes for its one address, and its checksum right. */
+function inviteTo(place: Uint8Array, inviterBytes: number): string {
+  const expiry = [0xff, 0xff, 0xff, 0xff];
+  const inviter = [inviterBytes, ...new Uint8Array(inviterBytes).fill(5)];
+  const body = [1, ...new Uint8Array(32), ...inviter, 1, place.byteLength, ...place, ...expiry];
+  const sum = Buffer.from(digestOf(Uint8Array.from(body)).slice(0, 8), "hex");
+  return `mesh1-${base32.baseEncode(Uint8Array.from([...body, ...sum]))}`;
+}
+
+/** `/dns4/<name>/tcp/1` */
+const dns = (name: string): Uint8Array =>
+  Uint8Array.from([54, Buffer.byteLength(name), ...Buffer.from(name), 6, 0, 1]);
+
+// Whoever joins remembers the inviter in mesh.json, which must be readable at the next start.
+test("an invite whose addresses would not be read back from the disk is none", () => {
+  expect(decodeInvite(inviteTo(dns("a.lan"), 38), nowWallMs).addrs).toHaveLength(1);
+  for (const name of ["a/b", "a\u0007b", "a b", "\u00e9.lan"]) {
+    expect(codeOf(() => decodeInvite(inviteTo(dns(name), 38), nowWallMs))).toMatch(/^malformed/);
+  }
+  expect(codeOf(() => decodeInvite(inviteTo(dns("a.lan"), 80), nowWallMs))).toMatch(/^malformed/);
 });
 
 test("only four of many addresses travel, and none is an error", () => {

@@ -11,7 +11,7 @@ import { concatBytes } from "../base/bytes.ts";
 import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import { asPeerId, type PeerId } from "../base/ids.ts";
-import { addrOfPeer, placeOfAddr } from "./address.ts";
+import { addrOfPeer, isAddr, isPeerId, placeOfAddr } from "./address.ts";
 
 export interface Invite {
   readonly meshKey: Uint8Array;
@@ -98,8 +98,10 @@ function parseBody(body: Uint8Array): Invite {
   const meshKey = take(meshKeyBytes).slice();
   const inviter = asPeerId(base58btc.baseEncode(take(takeByte())));
   const count = takeByte();
-  if (inviter.length === 0 || count < 1 || count > addrsMax) throw typo();
+  if (!isPeerId(inviter) || count < 1 || count > addrsMax) throw typo();
   const addrs = Array.from({ length: count }, () => addrOfPeer(place(take(takeByte())), inviter));
+  // What is remembered of it is read again at the next start, and then has to be an address still.
+  if (!addrs.every(isAddr)) throw typo();
   const expiry = take(4);
   const expiresAtSeconds = new DataView(expiry.buffer, expiry.byteOffset, 4).getUint32(0);
   if (at !== body.byteLength) throw typo();
@@ -112,7 +114,10 @@ function placeBytes(addr: string): Uint8Array {
 
 function place(bytes: Uint8Array): string {
   try {
-    return multiaddr(bytes).toString();
+    const text = multiaddr(bytes).toString();
+    // A name with a slash in it would be another address once it is text.
+    if (Buffer.compare(placeBytes(text), bytes) !== 0) throw typo();
+    return text;
   } catch (error) {
     throw typo(error);
   }

@@ -1,0 +1,98 @@
+/**
+ * The fuzzer from the command line: `npm run fuzz -- [--frames N] [--seed S]`, and to see one case
+ * again `--target T --case I --frames 1`.
+ *
+ * Ends with exit code 1 when anything was found. A second thread watches: whoever hangs in one case
+ * is named before the process ends.
+ */
+import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
+import { fuzz, replayOf, type TargetReport, targets } from "./fuzz.ts";
+
+const hangMs = 60_000;
+const framesDefault = 1_000_000;
+
+/** Shared with the watching thread: how many cases have begun, which target, and which case. */
+const shared = new Int32Array(new SharedArrayBuffer(12));
+
+const watcher = `
+const { workerData: { shared, names, seed, hangMs } } = require("node:worker_threads");
+const { writeSync } = require("node:fs");
+let last = -1;
+setInterval(() => {
+  const [count, target, index] = shared;
+  if (count === last) {
+    writeSync(2, \`\${names[target]}: case \${index} hangs; seed \${seed}\\n\`);
+    process.kill(process.pid, "SIGKILL");
+  }
+  last = count;
+}, hangMs);
+`;
+
+function watch(seed: string): Worker {
+  const names = targets.map(({ name }) => name);
+  const workerData = { shared, names, seed, hangMs };
+  const worker = new Worker(watcher, { eval: true, workerData });
+  worker.unref();
+  return worker;
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^\d{1,12}$/.test(text)) return Number(text);
+  process.stderr.write(`--${name} takes a whole number, not ${JSON.stringify(text)}\n`);
+  return process.exit(2);
+}
+
+function describe(seed: string, report: TargetReport): string {
+  const { target, frames, accepted, cases, wallMs, findings } = report;
+  const rate = wallMs > 0 ? Math.round((frames / wallMs) * 1000) : 0;
+  const meant = `${accepted} of them meant something`;
+  const line = `${target}: ${frames} frames in ${cases} cases, ${meant}; ${(wallMs / 1000).toFixed(1)} s, ${rate}/s`;
+  const found = findings.map((one) => {
+    const index = Number(/^case (\d+)/.exec(one)?.[1] ?? 0);
+    return `  FOUND ${one}\n  replay: ${replayOf(seed, report, index)}`;
+  });
+  return [line, ...found].join("\n");
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      frames: { type: "string", default: `${framesDefault}` },
+      seed: { type: "string", default: "1" },
+      target: { type: "string" },
+      case: { type: "string", default: "0" },
+    },
+  });
+  const { seed, target: only } = values;
+  if (only !== undefined && !targets.some(({ name }) => name === only)) {
+    process.stderr.write(`--target is one of ${targets.map(({ name }) => name).join(", ")}\n`);
+    process.exit(2);
+  }
+  const watching = watch(seed);
+  const startMs = performance.now();
+  const frames = wholeNumber("frames", values.frames);
+  const fromCase = wholeNumber("case", values.case);
+  const reports = await fuzz(
+    {
+      ...{ seed, frames, only, fromCase },
+      onCase(name, index) {
+        shared[1] = targets.findIndex((one) => one.name === name);
+        shared[2] = index;
+        Atomics.add(shared, 0, 1);
+      },
+    },
+    (report) => void process.stdout.write(`${describe(seed, report)}\n`),
+  );
+  await watching.terminate();
+  const total = reports.reduce((sum, report) => sum + report.frames, 0);
+  const found = reports.reduce((sum, { findings }) => sum + findings.length, 0);
+  const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
+  process.stdout.write(
+    `seed ${seed}: ${total} malformed frames in ${seconds} s, ${found} findings\n`,
+  );
+  // Whatever a target that was given up still waits for is not waited for.
+  process.exit(found === 0 ? 0 : 1);
+}
+
+if (process.argv[1] === import.meta.filename) await main();
