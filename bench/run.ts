@@ -23,6 +23,9 @@ import { blobs, scan } from "./micro/scripts.ts";
 import { shim } from "./micro/shim.ts";
 import { steal } from "./micro/steal.ts";
 import { wasm } from "./micro/wasm.ts";
+import { simDag } from "./sim/dag.ts";
+import { simMakespan, simThousand } from "./sim/makespan.ts";
+import { simSlowNode } from "./sim/slow-node.ts";
 
 const benches: readonly Bench[] = [
   shim,
@@ -37,6 +40,10 @@ const benches: readonly Bench[] = [
   cache,
   cacheHit,
   cacheCargo,
+  simMakespan,
+  simThousand,
+  simDag,
+  simSlowNode,
 ];
 const runsMax = 1000;
 const results = join(import.meta.dirname, "results");

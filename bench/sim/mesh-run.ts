@@ -6,6 +6,7 @@
  */
 import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
 import { createWorkload, type Job } from "../../chaos-tests/simulator/workload.ts";
+import type { NodeOptions } from "../../src/node/node.ts";
 import { createSeededRandom, type SeededRandom } from "../../src/sim/random.ts";
 import { createDurations, type Durations } from "../../src/work/durations.ts";
 
@@ -24,8 +25,10 @@ export interface MeshRun {
 
 export interface MeshRunEnd {
   readonly makespanMs: number;
-  /** Sends on control streams of all nodes, for each task. */
+  /** Sends on control streams of all nodes for each task, less the signs of life. */
   readonly sendsPerTask: number;
+  /** Pings and pongs, for each task. */
+  readonly signsPerTask: number;
   readonly framesPerTask: number;
   /** Time spent on attempts that did not win, as a part of all that was needed. */
   readonly duplicatePart: number;
@@ -65,17 +68,24 @@ export async function runMesh(run: MeshRun): Promise<MeshRunEnd> {
   return {
     makespanMs: simulation.nowMs() - startMs,
     sendsPerTask: (after.sends - before.sends) / jobs.length,
+    signsPerTask: (after.signs - before.signs) / jobs.length,
     framesPerTask: (after.frames - before.frames) / jobs.length,
     duplicatePart: wasted() / neededMs,
     wallMs: performance.now() - startedWallMs,
   };
 }
 
+/** In a mesh of many, the owner knows all and the others know it: what one node can take is 1024. */
+function reach({ nodes }: MeshRun, index: number): Partial<NodeOptions> {
+  if (nodes <= 128) return {};
+  return { peersWantedMax: index === 0 ? nodes : 2, peersMax: 2 * nodes };
+}
+
 async function openMesh(run: MeshRun): Promise<SimMesh> {
   const mesh = await createMesh(run.seed, {
     nodes: run.nodes,
     slots: () => run.slots,
-    node: (index) => ({ lend: "always", ...run.node?.(index) }),
+    node: (index) => ({ lend: "always", ...reach(run, index), ...run.node?.(index) }),
     durations: (index) => (index === 0 ? known(run) : undefined),
     simulation: {
       eventsMax: 1e9,
@@ -111,14 +121,16 @@ function settled(jobs: readonly Job[]): Promise<unknown> {
   return Promise.all(jobs.map((job) => job.settled));
 }
 
-function sentBy(mesh: SimMesh): { readonly sends: number; readonly frames: number } {
-  let sends = 0;
-  let frames = 0;
-  for (const { control } of mesh.nodes())
-    for (const [name, count] of Object.entries(control.sent()))
-      if (name === "sends") sends += count;
-      else frames += count;
-  return { sends, frames };
+function sentBy(mesh: SimMesh): Readonly<Record<"sends" | "signs" | "frames", number>> {
+  const sent = { sends: 0, signs: 0, frames: 0 };
+  for (const { control } of mesh.nodes()) {
+    const { sends = 0, ping = 0, pong = 0, ...others } = control.sent();
+    sent.signs += ping + pong;
+    // A sign of life goes alone: what else there is to say makes it needless.
+    sent.sends += sends - ping - pong;
+    sent.frames += Object.values(others).reduce((sum, count) => sum + count, 0);
+  }
+  return sent;
 }
 
 /** Adds up what attempts cost that were given up or came too late. */

@@ -200,6 +200,7 @@ export function createCourse(deps: CourseDeps): Course {
       label: plan.label,
       action: plan.at === "anywhere" && whyHere === undefined ? plan.action : undefined,
       ...{ whyHere, fresh: !options.cacheRead, forget: !options.cacheWrite },
+      ...(plan.at === "anywhere" && { flow: flowOf(plan) }),
       async runHere(during) {
         const boxed = await runBoxed(work, state, during);
         if (boxed !== undefined) return boxed;
@@ -336,6 +337,11 @@ export function createCourse(deps: CourseDeps): Course {
   }
 
   return { run };
+}
+
+/** What comes before and behind a task follows from its files, also where it may not leave. */
+function flowOf({ spec }: ActionPlan): NonNullable<Task["flow"]> {
+  return { reads: spec.inputs.map(({ path }) => path), writes: spec.outputPaths };
 }
 
 function whyNotKept({ plan, options }: Work): string | undefined {
