@@ -134,7 +134,7 @@ export async function createDoorWorld(
       emit,
       idPrefix: "t",
       onSpare: () => {},
-      slotsOf: () => 1,
+      peerOf: () => ({ slots: 1, rttMs: 1 }),
     },
     { leaseMs: 60_000, tasksMax, order: "critical-path" },
   );

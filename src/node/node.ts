@@ -68,7 +68,7 @@ export interface NodeOptions {
 export const nodeDefaults: Omit<NodeOptions, "own" | "bootstrap"> = {
   leaseMs: 2000,
   beatMs: 500,
-  prefetchTasks: 1,
+  prefetchTasks: 16,
   strategy: "power-of-two",
   order: "critical-path",
   drainMs: 5000,
@@ -142,7 +142,10 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
     {
       ...{ self: host.network.self, clock, control: around.control, store, slots, durations, emit },
       idPrefix,
-      slotsOf: (peer) => directory.get(peer)?.slots ?? own.slots,
+      peerOf: (peer) => {
+        const { slots: count = own.slots, rttMs = 0 } = directory.get(peer) ?? {};
+        return { slots: count, rttMs };
+      },
       onSpare: () => thief.wake(),
     },
     { leaseMs: options.leaseMs, tasksMax, order: options.order },

@@ -77,7 +77,8 @@ export async function writeDone(
   const rounded = {
     queueMs: Math.round(timings.queueMs),
     fetchMs: Math.round(timings.fetchMs),
-    runMs: Math.round(timings.runMs),
+    // Zero says that nothing ran.
+    runMs: timings.runMs > 0 ? Math.max(1, Math.round(timings.runMs)) : 0,
     storeMs: Math.round(timings.storeMs),
   };
   return create(TaskDoneSchema, { task, attempt, result, timings: rounded, record });

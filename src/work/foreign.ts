@@ -59,6 +59,8 @@ const treeMaxBytes = 32 * 1024 * 1024;
 export interface ForeignListener {
   readonly onRunning: () => void;
   readonly onProgress: (progress: Progress) => void;
+  /** It has run; its slot comes free in this turn. */
+  readonly onRan: () => void;
   /** Its large inputs lie here now. */
   readonly onInputs: (heavy: readonly Digest[]) => void;
 }
@@ -103,6 +105,7 @@ export async function runForeign(
         release: () => pin.release(),
       };
     } finally {
+      listener.onRan();
       slot();
     }
   } finally {

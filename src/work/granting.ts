@@ -3,34 +3,40 @@
  *
  * 1. Up to half of the queue, most urgent first. Among the most urgent, what the thief can begin
  *    without moving much goes before what it would have to fetch first.
- * 2. Nothing that would be done sooner if it were left where it is (`isWorthIt`).
- * 3. To a thief with an idle slot, when the queue has nothing for it: a task that another thief
- *    has taken ahead and not begun, or a backup of one that lags behind.
+ * 2. Nothing that would be done sooner if it were left where it is (`worth.ts`).
+ * 3. Ahead of a free slot only what is worth it: a task whose way there takes a good part of its
+ *    run, one of those, or tiny ones for a few milliseconds. Whatever else waits at a busy thief would have
+ *    begun sooner at the next one that comes free.
+ * 4. To a thief with an idle slot, when the queue has nothing for it: a task that another thief has
+ *    taken ahead and not begun, or a backup of one that lags behind (`backups.ts`).
  *
  * It only chooses; the owner makes the leases.
  */
 import type { PeerId } from "../base/ids.ts";
 import type { StealRequest } from "../wire/gen/mesh/v1/mesh_pb.ts";
-import type { Durations } from "./durations.ts";
+import type { Backups } from "./backups.ts";
 import { grantBytesOf, grantsMaxBytes } from "./grant.ts";
 import { type Holder, holdersOf, mayHave } from "./lease.ts";
 import type { Entry, Ledger } from "./ledger.ts";
 import type { Pace } from "./pace.ts";
-import type { Slots } from "./slots.ts";
+import type { Worth } from "./worth.ts";
 
 export interface GrantingDeps {
   readonly stealable: readonly Entry[];
-  readonly ledger: Pick<Ledger, "here" | "away">;
-  readonly pace: Pace;
-  readonly durations: Pick<Durations, "lateMs">;
-  readonly slots: Pick<Slots, "count" | "busy">;
-  readonly nowMs: () => number;
+  readonly ledger: Pick<Ledger, "away" | "awayAt">;
+  readonly pace: Pick<Pace, "slowness" | "transferMs">;
+  readonly worth: Worth;
+  readonly backups: Backups;
+  /** Slots of a peer, and the way there and back. */
+  readonly peerOf: (peer: PeerId) => { readonly slots: number; readonly rttMs: number };
 }
 
 /** What one thief would be given now. */
 export interface Choice {
   readonly entry: Entry;
   readonly how: "first" | "recall" | "backup";
+  /** It would wait there for a slot. */
+  readonly waits: boolean;
 }
 
 export interface Granting {
@@ -39,8 +45,6 @@ export interface Granting {
   waiting(): Entry | undefined;
   /** Tasks that an idle peer could have although the queue is empty. */
   spare(): number;
-  /** A run was paid for: backups may cost a tenth of all. */
-  spent(runMs: number): void;
 }
 
 /** So many times as many as are given are looked at. */
@@ -50,189 +54,164 @@ const windowMin = 16;
 const cheapPart = 0.1;
 /** ... nor does this much at all. */
 const cheapMs = 5;
-/** What backups may cost, as a part of all that ran. */
-const backupPart = 0.1;
-/** So many times as long as late: then one backup at a time may cost more than that. */
-const veryLate = 2;
-/** A task that has outrun its expectation will run on for this part of its time so far. */
-const overtimePart = 0.25;
+/** A slot that idles for less than this part of a run is no loss. */
+const gapPart = 0.05;
+/** Tiny tasks are taken ahead for this long. */
+const aheadMaxMs = 20;
 
 export function createGranting(deps: GrantingDeps): Granting {
-  const { ledger, pace, durations, nowMs } = deps;
-  let spentMs = 0;
-  let backupMs = 0;
+  const { ledger, pace, worth, backups, stealable } = deps;
 
   function choose(peer: PeerId, request: StealRequest): readonly Choice[] {
     const first = fromQueue(peer, request);
     if (first.length > 0 || request.idle === 0) return first;
     const entry = recallable(peer, request);
-    if (entry !== undefined) return [{ entry, how: "recall" }];
-    const late = backup(peer, request);
-    return late === undefined ? [] : [{ entry: late, how: "backup" }];
+    if (entry !== undefined) return [{ entry, how: "recall", waits: false }];
+    const late = mostLate(peer, request);
+    return late === undefined ? [] : [{ entry: late, how: "backup", waits: false }];
+  }
+
+  interface Candidate {
+    readonly entry: Entry;
+    readonly transferMs: number;
   }
 
   function fromQueue(peer: PeerId, request: StealRequest): readonly Choice[] {
-    const { stealable } = deps;
     const count = Math.min(request.room, Math.ceil(stealable.length / 2));
     if (count === 0) return [];
-    const windowSize = Math.max(windowMin, windowFactor * count);
-    const seen: { readonly entry: Entry; readonly transferMs: number }[] = [];
-    const view = createView();
-    let aheadMs = 0;
-    for (const entry of stealable) {
-      if (seen.length >= windowSize) break;
-      const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
-      const isFit = canRun(entry, request) && mayHave(entry.state, peer);
-      if (isFit && isWorthIt(entry, peer, { transferMs, aheadMs, view })) {
-        seen.push({ entry, transferMs });
-      }
-      aheadMs += entry.expectedMs;
-    }
-    const isCheap = ({ entry, transferMs }: (typeof seen)[number]): boolean =>
+    const candidates = candidatesFor(peer, request, Math.max(windowMin, windowFactor * count));
+    const isCheap = ({ entry, transferMs }: Candidate): boolean =>
       transferMs <= Math.max(cheapMs, cheapPart * entry.expectedMs);
-    const cheap = seen.filter(isCheap);
-    const dear = seen
+    const cheap = candidates.filter(isCheap);
+    const dear = candidates
       .filter((one) => !isCheap(one))
       .sort((a, b) => ratioOf(a) - ratioOf(b) || a.entry.order - b.entry.order);
-    return fitting(
-      [...cheap, ...dear].map(({ entry }) => entry),
-      count,
-    );
+    return fitting(peer, request, [...cheap, ...dear], count);
   }
 
-  /** The three things that speak for leaving it here: an own slot, another thief, and a slow one. */
-  function isWorthIt(
-    { expectedMs }: Entry,
-    peer: PeerId,
-    {
-      transferMs,
-      aheadMs,
-      view,
-    }: { readonly transferMs: number; readonly aheadMs: number; readonly view: View },
-  ): boolean {
-    // Nothing is known of it: then the idle slot decides.
-    if (expectedMs === 0) return true;
-    const thereMs = transferMs + expectedMs * pace.slowness(peer);
-    const { servers, ownWaitMs, nextMs } = view();
-    const queueMs = aheadMs / servers;
-    const hereMs = ownWaitMs + queueMs + expectedMs;
-    const elsewhereMs = nextMs + queueMs + transferMs + expectedMs;
-    return thereMs <= Math.min(hereMs, elsewhereMs) + cheapMs;
-  }
-
-  interface Servers {
-    readonly servers: number;
-    /** Until one of this node's slots comes free. */
-    readonly ownWaitMs: number;
-    /** Until any that works for this owner does, on average. */
-    readonly nextMs: number;
-  }
-  type View = () => Servers;
-
-  /** Looked at when first needed. */
-  function createView(): View {
-    let known: Servers | undefined;
-    return () => {
-      known ??= look();
-      return known;
-    };
-  }
-
-  function look(): Servers {
-    let ownWaitMs = deps.slots.busy < deps.slots.count ? 0 : Number.POSITIVE_INFINITY;
-    let sumMs = 0;
-    let count = 0;
-    for (const entry of ledger.here()) {
-      const leftMs = leftOf(entry, entry.startedMs, 1);
-      ownWaitMs = Math.min(ownWaitMs, leftMs);
-      sumMs += leftMs;
-      count += 1;
+  /** The most urgent ones that it may have, can run, and would finish sooner than others. */
+  function candidatesFor(peer: PeerId, request: StealRequest, countMax: number): Candidate[] {
+    const seen: Candidate[] = [];
+    const isWorthIt = worth.look();
+    let aheadMs = 0;
+    for (const entry of stealable) {
+      if (seen.length >= countMax) break;
+      const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
+      const isFit = canRun(entry, request) && mayHave(entry.state, peer);
+      if (isFit && isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+      aheadMs += entry.expectedMs;
     }
-    for (const entry of ledger.away())
-      for (const { grantedMs, thief, waits } of holdersOf(entry.state)) {
-        if (waits) continue;
-        sumMs += leftOf(entry, grantedMs, pace.slowness(thief));
-        count += 1;
+    return seen;
+  }
+
+  /** As many as one answer has room for, and those beyond its free slots only if that is worth it. */
+  function fitting(
+    peer: PeerId,
+    request: StealRequest,
+    candidates: readonly Candidate[],
+    count: number,
+  ): readonly Choice[] {
+    const chosen: Choice[] = [];
+    const there = thereNow(peer);
+    // Its request may have crossed with an earlier grant: its slots are counted here, too.
+    let idle = Math.min(request.idle, deps.peerOf(peer).slots - there.running);
+    let roomBytes = grantsMaxBytes;
+    for (const { entry, transferMs } of candidates) {
+      if (chosen.length >= count) break;
+      const waits = idle <= 0;
+      if (waits && !isWorthAhead(peer, entry, transferMs, there)) continue;
+      const { action } = entry.task;
+      const grantBytes = action === undefined ? 0 : grantBytesOf(action);
+      if (grantBytes > roomBytes) continue;
+      roomBytes -= grantBytes;
+      chosen.push({ entry, how: "first", waits });
+      if (!waits) idle -= 1;
+      else {
+        there.waiting += 1;
+        there.waitingMs += entry.expectedMs;
       }
-    const servers = Math.max(1, count, deps.slots.count);
-    // Of equal servers the next comes free after a part of the mean; somebody else's work is no bound.
-    const nextMs = count === 0 ? 0 : sumMs / count / servers;
-    return { servers, ownWaitMs: Number.isFinite(ownWaitMs) ? ownWaitMs : nextMs, nextMs };
+    }
+    return chosen;
   }
 
-  function leftOf({ expectedMs }: Entry, sinceMs: number, slowness: number): number {
-    const elapsedMs = Math.max(0, nowMs() - sinceMs);
-    return Math.max(expectedMs * slowness - elapsedMs, overtimePart * elapsedMs);
+  interface There {
+    readonly running: number;
+    waiting: number;
+    waitingMs: number;
   }
 
-  function isWaiting(entry: Entry): boolean {
-    const { state } = entry;
+  /** What of this owner's tasks is with that peer. */
+  function thereNow(peer: PeerId): There {
+    let running = 0;
+    let waiting = 0;
+    let waitingMs = 0;
+    for (const { state, expectedMs } of ledger.awayAt(peer)) {
+      // What it has answered takes none of its slots any more.
+      const holders = state.at === "leased" || state.at === "committing" ? state.holders : [];
+      for (const { thief, waits } of holders) {
+        if (thief !== peer) continue;
+        if (!waits) running += 1;
+        else {
+          waiting += 1;
+          waitingMs += expectedMs;
+        }
+      }
+    }
+    return { running, waiting, waitingMs };
+  }
+
+  function isWorthAhead(
+    peer: PeerId,
+    { expectedMs }: Entry,
+    transferMs: number,
+    { waiting, waitingMs }: There,
+  ): boolean {
+    if (expectedMs === 0) return false;
+    const gapMs = deps.peerOf(peer).rttMs + transferMs;
+    if (gapMs < gapPart * expectedMs) return false;
+    return waiting === 0 || waitingMs + expectedMs <= aheadMaxMs;
+  }
+
+  function isWaiting({ state }: Entry): boolean {
     if (state.at !== "leased" || state.holders.length !== 1) return false;
     const [only] = state.holders;
     return only?.waits === true && !only.running;
   }
 
-  function recallable(peer: PeerId, request: StealRequest): Entry | undefined {
+  function mostUrgent(is: (entry: Entry) => boolean): Entry | undefined {
     let found: Entry | undefined;
-    for (const entry of ledger.away()) {
-      if (!isWaiting(entry) || !mayHave(entry.state, peer) || !canRun(entry, request)) continue;
-      if (found === undefined || entry.urgencyMs > found.urgencyMs) found = entry;
-    }
+    for (const entry of ledger.away())
+      if (is(entry) && (found === undefined || entry.urgencyMs > found.urgencyMs)) found = entry;
     return found;
   }
 
-  /** It lags behind, and what a second attempt would cost is within the bound. */
-  function mayBackUp(entry: Entry): boolean {
-    const { state, task, expectedMs } = entry;
-    if (state.at !== "leased" || state.holders.length !== 1) return false;
-    const [only] = state.holders;
-    if (only === undefined || only.waits) return false;
-    const elapsedMs = nowMs() - only.grantedMs;
-    const lateMs = durations.lateMs(task.kind, task.label);
-    if (elapsedMs <= lateMs) return false;
-    if (backupMs + expectedMs <= backupPart * spentMs) return true;
-    // A small build must not be lost to one peer that has all but stopped.
-    return elapsedMs > veryLate * lateMs && !isAnyBackedUp();
-  }
-
-  function isAnyBackedUp(): boolean {
-    for (const { state } of ledger.away()) if (holdersOf(state).length > 1) return true;
-    return false;
+  function recallable(peer: PeerId, request: StealRequest): Entry | undefined {
+    return mostUrgent(
+      (entry) => isWaiting(entry) && mayHave(entry.state, peer) && canRun(entry, request),
+    );
   }
 
   /** The one with the longest way to its end. */
-  function backup(peer: PeerId, request: StealRequest): Entry | undefined {
+  function mostLate(peer: PeerId, request: StealRequest): Entry | undefined {
     let found: Entry | undefined;
     let mostMs = 0;
     for (const entry of ledger.away()) {
-      if (!mayBackUp(entry) || !mayHave(entry.state, peer) || !canRun(entry, request)) continue;
+      if (!backups.isDue(entry) || !mayHave(entry.state, peer) || !canRun(entry, request)) continue;
       const holder: Holder | undefined = holdersOf(entry.state)[0];
-      const leftMs = leftOf(entry, holder?.grantedMs ?? 0, pace.slowness(holder?.thief ?? peer));
+      if (holder === undefined) continue;
+      const leftMs = worth.leftMs(entry, holder.grantedMs, pace.slowness(holder.thief));
       if (leftMs > mostMs) [found, mostMs] = [entry, leftMs];
     }
-    backupMs += found?.expectedMs ?? 0;
     return found;
   }
 
   return {
     choose,
-    waiting() {
-      let found: Entry | undefined;
-      for (const entry of ledger.away())
-        if (isWaiting(entry) && (found === undefined || entry.urgencyMs > found.urgencyMs))
-          found = entry;
-      return found;
-    },
+    waiting: () => mostUrgent(isWaiting),
     spare() {
       let count = 0;
-      for (const entry of ledger.away()) {
-        if (isWaiting(entry)) count += 1;
-        else if (mayBackUp(entry)) count += 1;
-      }
+      for (const entry of ledger.away()) if (isWaiting(entry) || backups.isDue(entry)) count += 1;
       return count;
-    },
-    spent(runMs) {
-      spentMs += runMs;
     },
   };
 }
@@ -243,19 +222,4 @@ function ratioOf({ entry, transferMs }: { entry: Entry; transferMs: number }): n
 
 function canRun({ task: { action } }: Entry, { platforms }: StealRequest): boolean {
   return action !== undefined && platforms.includes(action.spec.platform.platform ?? "");
-}
-
-/** As many as one answer has room for. */
-function fitting(entries: readonly Entry[], count: number): readonly Choice[] {
-  const chosen: Choice[] = [];
-  let roomBytes = grantsMaxBytes;
-  for (const entry of entries) {
-    const { action } = entry.task;
-    if (chosen.length >= count) break;
-    const grantBytes = action === undefined ? 0 : grantBytesOf(action);
-    if (grantBytes > roomBytes) continue;
-    roomBytes -= grantBytes;
-    chosen.push({ entry, how: "first" });
-  }
-  return chosen;
 }

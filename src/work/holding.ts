@@ -11,6 +11,8 @@ export interface HeldTask {
   readonly grant: Grant;
   readonly abort: AbortController;
   running: boolean;
+  /** It has run; its answer is being written. */
+  ran: boolean;
   startedMs: number;
   /** Waited already at the last beat while this node had work of its own. */
   overdue: boolean;
@@ -32,6 +34,8 @@ export interface Holding {
   /** Neither run nor answered. */
   waiting(): number;
   answered(): number;
+  /** Some answer goes out in a moment. */
+  isAnswering(): boolean;
   /** Leases that have to be renewed, by owner. */
   open(): ReadonlyMap<PeerId, readonly LeaseName[]>;
 }
@@ -58,6 +62,7 @@ export function createHolding(): Holding {
     remove: (task) => void held.delete(nameOf(task)),
     get: (owner, task, attempt) => held.get(keyOf(owner, task, attempt)),
     waiting: () => count(({ answered, running }) => !answered && !running),
+    isAnswering: () => count(({ ran, answered }) => ran && !answered) > 0,
     answered: () => count(({ answered }) => answered),
     open() {
       const byOwner = new Map<PeerId, LeaseName[]>();

@@ -22,6 +22,7 @@ import {
   type TaskProgress,
 } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { phasesOf, readOutcome, readProgress } from "./answer.ts";
+import type { Backups } from "./backups.ts";
 import type { Durations } from "./durations.ts";
 import { toGrant } from "./grant.ts";
 import type { Choice, Granting } from "./granting.ts";
@@ -47,12 +48,12 @@ export interface LeasingDeps {
   readonly store: Pick<BlobStore, "put">;
   readonly ledger: Ledger;
   readonly granting: Granting;
+  readonly backups: Backups;
   readonly pace: Pace;
   readonly standing: Standing;
   readonly durations: Durations;
   readonly emit: Emit;
   readonly leaseMs: number;
-  readonly slotsOf: (peer: PeerId) => number;
   /** The task is queued again. */
   readonly requeued: (entry: Entry) => void;
   /** It leaves the queue. */
@@ -91,27 +92,17 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     const grants: Grant[] = [];
     if (!standing.isWelcome(peer)) return create(StealGrantSchema, { grants });
     for (const choice of granting.choose(peer, request)) {
-      const waits = grants.length >= request.idle || isFull(peer);
-      const made = give(peer, request, choice, waits);
+      const made = give(peer, request, choice);
       if (made !== undefined) grants.push(made);
     }
     if (grants.length > 0) leases.watch();
     return create(StealGrantSchema, { grants });
   }
 
-  /** Its request may have crossed with an earlier grant: its slots are counted here, too. */
-  function isFull(peer: PeerId): boolean {
-    let count = 0;
-    for (const { state } of ledger.awayAt(peer))
-      for (const { thief, waits } of holdersOf(state)) if (thief === peer && !waits) count += 1;
-    return count >= deps.slotsOf(peer);
-  }
-
   function give(
     peer: PeerId,
     { holds }: StealRequest,
-    { entry, how }: Choice,
-    waits: boolean,
+    { entry, how, waits }: Choice,
   ): Grant | undefined {
     const { task, id, expectedMs, heavy } = entry;
     if (how === "recall") recall(entry);
@@ -123,6 +114,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     if (before === undefined || state.at !== "leased" || task.action === undefined)
       return undefined;
     if (before.at === "queued") deps.taken(entry);
+    else deps.backups.began(entry);
     entry.movedBytes = pace.sent(peer, heavy, holds);
     const { attempt } = state;
     emit({ event: "task-started", task: id, build: task.build, peer, attempt, backup });
@@ -270,10 +262,12 @@ export function createLeasing(deps: LeasingDeps): Leasing {
   }
 
   /** First commit wins. */
-  function dropOthers({ id, task }: Entry, before: TaskState, winner: number): void {
-    for (const { thief, attempt } of holdersOf(before)) {
+  function dropOthers({ id, task, expectedMs }: Entry, before: TaskState, winner: number): void {
+    for (const { thief, attempt, grantedMs } of holdersOf(before)) {
       if (attempt === winner) continue;
       voice.cancel(thief, id, attempt);
+      // It would have taken still longer.
+      pace.ran(thief, leases.nowMs() - grantedMs, expectedMs);
       const reason = "another attempt was faster";
       emit({ event: "task-released", task: id, build: task.build, peer: thief, attempt, reason });
     }
@@ -287,7 +281,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     const { runMs = 0, fetchMs = 0 } = timings ?? {};
     // Zero: the peer knew the result, which says nothing about how long a run takes.
     if (runMs === 0) return;
-    granting.spent(runMs);
+    deps.backups.spent(runMs);
     pace.ran(peer, runMs, expectedMs);
     pace.fetched(peer, movedBytes, fetchMs);
     durations.learn(task.kind, task.label, runMs / Math.max(1, pace.slowness(peer)));

@@ -17,10 +17,11 @@ import type { BlobStore } from "../blob/store.ts";
 import type { Clock } from "../host/host.ts";
 import type { Control, OwnLoad } from "../peer/control.ts";
 import type { StealRequest } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { createBackups } from "./backups.ts";
 import { createDeque } from "./deque.ts";
 import type { Durations } from "./durations.ts";
 import { offerTree } from "./grant.ts";
-import { createGranting } from "./granting.ts";
+import { createGranting, type GrantingDeps } from "./granting.ts";
 import { createHotCount, heavyOf } from "./heavy.ts";
 import { queued } from "./lease.ts";
 import { createLeasing, type Leasing } from "./leasing.ts";
@@ -31,10 +32,11 @@ import type { Slots } from "./slots.ts";
 import { createStanding } from "./standing.ts";
 import type { Outcome, Owner, Task } from "./task.ts";
 import { createUrgency } from "./urgency.ts";
+import { createWorth } from "./worth.ts";
 
 export interface OwnerDeps {
   readonly self: PeerId;
-  readonly slotsOf: (peer: PeerId) => number;
+  readonly peerOf: GrantingDeps["peerOf"];
   readonly clock: Clock;
   readonly control: Pick<Control, "send" | "push" | "hint">;
   readonly store: Pick<BlobStore, "put" | "pin">;
@@ -88,27 +90,16 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   /** What an idle peer could have while nothing is queued, when it was looked at last. */
   let spare = 0;
 
+  const nowMs = (): number => leasing.nowMs();
+  const backups = createBackups(ledger, durations, nowMs);
   const granting = createGranting({
     stealable: deque.stealable,
-    ledger,
-    pace,
-    durations,
-    slots,
-    nowMs: () => leasing.nowMs(),
+    ...{ ledger, pace, backups, peerOf: deps.peerOf },
+    worth: createWorth({ ledger, pace, slots, nowMs }),
   });
   const leasing = createLeasing({
-    ...{
-      self: deps.self,
-      slotsOf: deps.slotsOf,
-      clock,
-      control,
-      store: deps.store,
-      ledger,
-      granting,
-      pace,
-      durations,
-    },
-    ...{ standing: createStanding(clock), emit, leaseMs: options.leaseMs },
+    ...{ self: deps.self, clock, control, store: deps.store, emit, leaseMs: options.leaseMs },
+    ...{ ledger, granting, backups, pace, durations, standing: createStanding(clock) },
     requeued: enqueue,
     taken: leaveQueue,
     finished,
@@ -263,7 +254,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       const exitCode = await task.runHere(entry.cancelled.signal);
       const wallMs = clock.nowMs() - startedMs;
       durations.learn(task.kind, label, wallMs);
-      granting.spent(wallMs);
+      backups.spent(wallMs);
       // It compiles here: then the peer that said it does not has something wrong with it.
       if (exitCode === 0 && entry.accuser !== undefined) leasing.blame(entry.accuser);
       if (ledger.apply(entry, { type: "finished-here" }) !== undefined) {

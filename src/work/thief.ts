@@ -53,7 +53,7 @@ export interface ThiefDeps extends ForeignDeps {
 
 export interface ThiefOptions {
   readonly beatMs: number;
-  /** Tasks taken beyond the free slots, so that their inputs move while others run. */
+  /** Tasks taken beyond the free slots at most; how many of them are worth it, the owner says. */
   readonly prefetchTasks: number;
   /** How long after two misses a hint that still promises work is tried again, at first ... */
   readonly retryMs: number;
@@ -104,13 +104,15 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   );
   let searching = false;
   let draining = false;
+  /** The last owner asked found it worth its while to give more than fills the slots. */
+  let aheadPays = false;
 
   signal.addEventListener("abort", () => {
     for (const entry of held.all()) handBack(entry, "this node is stopping");
   });
-  // What was taken ahead has this slot; asking for more can wait until its answer goes out.
+  // What was taken ahead has this slot, or an answer goes out in a moment: the question travels with it.
   slots.onFree(() => {
-    if (held.waiting() === 0) wake();
+    if (held.waiting() === 0 && !held.isAnswering()) wake();
   });
 
   return {
@@ -184,14 +186,18 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   }
 
   function roomNow(): Room {
-    if (draining || deps.ownQueued() > 0) return { total: 0, idle: 0 };
+    if (draining || deps.ownQueued() > 0) return noRoom;
     // An owner that cannot take so much in is not helped by more.
-    if (held.answered() >= answeredMax) return { total: 0, idle: 0 };
+    if (held.answered() >= answeredMax) return noRoom;
     const lent = Math.min(slots.count, deps.lent());
-    const idle = lent - slots.busy - held.waiting();
+    const waiting = held.waiting();
+    const idle = Math.max(0, lent - slots.busy - waiting);
     // What is taken ahead would run in a slot that is not lent at the moment.
-    const ahead = lent < slots.count ? 0 : options.prefetchTasks;
-    return { idle: Math.max(0, idle), total: idle + ahead };
+    if (lent < slots.count) return { idle, total: idle };
+    // Asked for in batches, and by itself only where the last time brought some.
+    const isFed = waiting > options.prefetchTasks / 2;
+    const ahead = idle === 0 && (isFed || !aheadPays) ? 0 : options.prefetchTasks;
+    return { idle, total: idle + ahead };
   }
 
   function requestFor({ total, idle }: Room): StealRequest {
@@ -211,7 +217,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       for (const { task, attempt } of grants.slice(room.total)) {
         sendBack(victim.id, task, attempt, "refused", "there was room for fewer");
       }
+      aheadPays = grants.length > room.idle;
       if (grants.length > 0) return patience.gave(victim.id);
+      // Nothing was urgent: no promise is broken.
+      if (room.idle === 0) return;
     } catch (error) {
       // It is gone, or too slow, or talks nonsense and has been dropped for it.
       if (!isMeshError(error) || signal.aborted) throw error;
@@ -246,6 +255,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       grant,
       abort: new AbortController(),
       running: false,
+      ran: false,
       startedMs: 0,
       overdue: false,
       closed: () => {},
@@ -278,6 +288,9 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
           onProgress: (progress) =>
             say(owner, { type: "progress", value: writeProgress(task, attempt, progress) }),
           onInputs: hot.used,
+          onRan() {
+            entry.ran = true;
+          },
         },
         abort.signal,
       );
@@ -367,6 +380,8 @@ interface Room {
   readonly total: number;
   readonly idle: number;
 }
+
+const noRoom: Room = { total: 0, idle: 0 };
 
 /** Answers whose outputs are kept for their owners at a time; with more, nothing is stolen. */
 const answeredMax = 256;

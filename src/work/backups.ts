@@ -1,0 +1,56 @@
+/**
+ * Which running tasks lag behind so far that a second attempt is worth its cost.
+ *
+ * Backups may cost a tenth of all that has run; beyond that, one at a time, and only for a task that
+ * has all but stopped.
+ * Source: M. Zaharia et al., "Improving MapReduce Performance in Heterogeneous Environments" (LATE),
+ * OSDI 2008: the longest time to the end first, a cap, and only to slots that idle.
+ */
+import type { Durations } from "./durations.ts";
+import { holdersOf } from "./lease.ts";
+import type { Entry, Ledger } from "./ledger.ts";
+
+export interface Backups {
+  isDue(entry: Entry): boolean;
+  began(entry: Entry): void;
+  /** A run was paid for. */
+  spent(runMs: number): void;
+}
+
+const costPart = 0.1;
+/** So many times as long as late. */
+const stoppedFactor = 2;
+
+export function createBackups(
+  ledger: Pick<Ledger, "away">,
+  durations: Pick<Durations, "lateMs">,
+  nowMs: () => number,
+): Backups {
+  let spentMs = 0;
+  let costMs = 0;
+
+  function isAnyUnderWay(): boolean {
+    for (const { state } of ledger.away()) if (holdersOf(state).length > 1) return true;
+    return false;
+  }
+
+  return {
+    isDue({ state, task, expectedMs }) {
+      if (state.at !== "leased" || state.holders.length !== 1) return false;
+      const [only] = state.holders;
+      if (only === undefined || only.waits) return false;
+      const elapsedMs = nowMs() - only.grantedMs;
+      const lateMs = durations.lateMs(task.kind, task.label);
+      if (elapsedMs <= lateMs) return false;
+      if (costMs + expectedMs <= costPart * spentMs) return true;
+      // A small build must not be lost to one peer that has all but stopped.
+      return elapsedMs > stoppedFactor * lateMs && !isAnyUnderWay();
+    },
+    began({ expectedMs }) {
+      costMs += expectedMs;
+    },
+    spent(runMs) {
+      spentMs += runMs;
+    },
+  };
+}
