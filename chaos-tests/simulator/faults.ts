@@ -185,7 +185,7 @@ export function createTorment(
   }
 
   function corrupt(trick: Trick): boolean {
-    mesh.crooks.set(random.chance(0.8) ? (thief() ?? anyone()) : anyone(), trick);
+    mesh.crooks.set(busy() ?? anyone(), trick);
     return true;
   }
 
