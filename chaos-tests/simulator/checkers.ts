@@ -26,8 +26,6 @@ export interface Checkers {
   forgive(): void;
   /** Call every so often while nothing is wrong with the mesh: nobody idles beside work. */
   awake(): void;
-  /** Forget what idled: something was wrong, or still is. */
-  excuse(): void;
   /** At rest: every job of a living owner is settled, and nothing is held by anybody. */
   rest(dags: readonly DagRun[], wordJobs: readonly WordJob[]): void;
   /** Last of all: ends every node. */
@@ -115,7 +113,6 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
     whole: () => files.whole(jobs),
     forgive: files.forgive,
     awake: leases.awake,
-    excuse: leases.excuse,
     rest(dags, wordJobs) {
       for (const dag of dags)
         if (isAlive(dag.node) && !dag.isDone() && !dag.isBroken())
