@@ -59,12 +59,15 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
       jobs.push(job);
       named.set(`${job.node.name} ${job.label}`, job);
     },
-    onCommit: (job, peer) => leases.committing(job, peer),
+    onCommit(job, peer) {
+      if (isAlive(job.node)) leases.committing(job, peer);
+    },
     onCommitted(job, peer) {
       if (job.commits > 1 || isSettled(job))
         say("one commit", job.node, `${job.label} is put in place again, by ${peer}`);
     },
     onRunHere(job) {
+      if (!isAlive(job.node)) return;
       leases.runningHere(job);
       if (job.cancelledAtMs !== undefined)
         say("cancel", job.node, `${job.label} starts after it was cancelled`);
