@@ -237,8 +237,11 @@ export function createTorment(
     "bit-flips": () =>
       spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1), "/data/blobs")),
     "corrupt-blob": () => {
-      const name = thief();
-      return name !== undefined && corruptBlob(mesh, name, blobs(), random);
+      const stocked = mesh
+        .nodes()
+        .filter(({ name, store }) => !owners.has(name) && store.stats().blobs > 0);
+      const node = pick(random, stocked);
+      return node !== undefined && corruptBlob(mesh, node.name, blobs(), random);
     },
     "corrupt-log"() {
       const name = anyone();
