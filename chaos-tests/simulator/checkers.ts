@@ -26,8 +26,6 @@ export interface Checkers {
   forgive(): void;
   /** Call every so often while nothing is wrong with the mesh: nobody idles beside work. */
   awake(): void;
-  /** Forget what idled: something was wrong, or still is. */
-  excuse(): void;
   /** At rest: every job of a living owner is settled, and nothing is held by anybody. */
   rest(dags: readonly DagRun[], wordJobs: readonly WordJob[]): void;
   /** Last of all: ends every node. */
@@ -61,12 +59,15 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
       jobs.push(job);
       named.set(`${job.node.name} ${job.label}`, job);
     },
-    onCommit: (job, peer) => leases.committing(job, peer),
+    onCommit(job, peer) {
+      if (isAlive(job.node)) leases.committing(job, peer);
+    },
     onCommitted(job, peer) {
       if (job.commits > 1 || isSettled(job))
         say("one commit", job.node, `${job.label} is put in place again, by ${peer}`);
     },
     onRunHere(job) {
+      if (!isAlive(job.node)) return;
       leases.runningHere(job);
       if (job.cancelledAtMs !== undefined)
         say("cancel", job.node, `${job.label} starts after it was cancelled`);
@@ -115,7 +116,6 @@ export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers 
     whole: () => files.whole(jobs),
     forgive: files.forgive,
     awake: leases.awake,
-    excuse: leases.excuse,
     rest(dags, wordJobs) {
       for (const dag of dags)
         if (isAlive(dag.node) && !dag.isDone() && !dag.isBroken())

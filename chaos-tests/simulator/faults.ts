@@ -2,12 +2,12 @@
  * What goes wrong in one run: drawn from the seed, some kinds often and others never (a swarm), so
  * that rare combinations come up; and the end of it all.
  */
-import { type Digest, hashHexOf } from "../../src/base/digest.ts";
 import { messageOf } from "../../src/base/errors.ts";
-import type { SeededRandom } from "../../src/sim/random.ts";
 import { type Trick, trickNames } from "./crook.ts";
+import { draw, pick } from "./draws.ts";
 import { type FaultKind, faultKinds } from "./fault-kinds.ts";
 import type { SimMesh, SimNode } from "./mesh.ts";
+import { corruptBlob, type Victim } from "./rot.ts";
 
 export interface Torment {
   /** Does one thing, and says which; undefined when this run has none, or it met nobody. */
@@ -38,19 +38,10 @@ export interface TormentOptions {
   readonly clockMaxMs: number;
 }
 
+/** Longest that anything takes over a link, apart from what waits before it. */
+const slowestMs = 500;
 /** From SIGTERM until a node is gone, whatever the weather. */
 const leaveMaxMs = 30_000;
-
-/** A blob whose file may be spoilt. */
-export interface Victim {
-  readonly digest: Digest;
-  /**
-   * Whether tasks read it. A file that rots without a sign, or under a command that reads it, gives
-   * a wrong result that nobody can tell from a right one: such a blob is spoilt on an idle host, and
-   * so that its times tell.
-   */
-  readonly isInput: boolean;
-}
 
 /** `owners` are left alone where a fault would make a wrong result right: what they run here. */
 export function createTorment(
@@ -77,7 +68,8 @@ export function createTorment(
   const clockOffMs = new Map<string, number>();
   const leaving = new Map<string, number>();
   const troubles: string[] = [];
-  let calmSinceMs: number | undefined;
+  let calmFromMs = Number.POSITIVE_INFINITY;
+  const framed = new Set<string>();
 
   const anyone = (): string => pick(random, names) ?? "n0";
   const alive = (): string | undefined =>
@@ -185,7 +177,9 @@ export function createTorment(
   }
 
   function corrupt(trick: Trick): boolean {
-    mesh.crooks.set(random.chance(0.8) ? (thief() ?? anyone()) : anyone(), trick);
+    const name = busy() ?? anyone();
+    mesh.crooks.set(name, trick);
+    if (trick === "frames") framed.add(name);
     return true;
   }
 
@@ -227,7 +221,11 @@ export function createTorment(
       return true;
     },
     "slow-link": () =>
-      link({ delayMs: random.between(1, 400), jitterMs: 50, bytesPerMs: random.between(5, 500) }),
+      link({
+        delayMs: random.between(1, slowestMs - 100),
+        jitterMs: 50,
+        bytesPerMs: random.between(5, 500),
+      }),
     "lossy-link": () => link({ resetChance: random.between(0.001, 0.02) }),
     "slow-host"() {
       const name = anyone();
@@ -239,8 +237,11 @@ export function createTorment(
     "bit-flips": () =>
       spoil((name) => faults.setReadFlipChance(name, random.between(0.1, 1), "/data/blobs")),
     "corrupt-blob": () => {
-      const name = thief();
-      return name !== undefined && corruptBlob(mesh, name, blobs(), random);
+      const stocked = mesh
+        .nodes()
+        .filter(({ name, store }) => !owners.has(name) && store.stats().blobs > 0);
+      const node = pick(random, stocked);
+      return node !== undefined && corruptBlob(mesh, node.name, blobs(), random);
     },
     "corrupt-log"() {
       const name = anyone();
@@ -303,7 +304,7 @@ export function createTorment(
         .filter(([, sinceMs]) => simulation.nowMs() - sinceMs > leaveMaxMs)
         .map(([name]) => `${name} takes more than ${leaveMaxMs} ms to leave`),
     ],
-    calmSinceMs: () => (fired.has("slow-link") ? undefined : calmSinceMs),
+    calmSinceMs: () => (calmFromMs <= simulation.nowMs() ? calmFromMs : undefined),
     stillSinceMs: (name) => stillSinceMs.get(name),
     silentSinceMs(name) {
       const sinceMs = stillSinceMs.get(name);
@@ -320,6 +321,7 @@ export function createTorment(
       return kind;
     },
     async heal() {
+      const backlogMs = simulation.linksBusyUntilMs();
       for (const name of [...paused.keys()]) resume(name);
       reopen();
       for (const name of spoilt) {
@@ -328,9 +330,8 @@ export function createTorment(
       }
       mesh.liars.clear();
       // A stream loses nothing: with whoever made it look so, everybody begins anew.
-      for (const [crook, trick] of mesh.crooks)
-        if (trick === "frames")
-          for (const name of names) if (name !== crook) faults.breakConnection(crook, name);
+      for (const crook of framed)
+        for (const name of names) if (name !== crook) faults.breakConnection(crook, name);
       mesh.crooks.clear();
       for (const name of tardy) {
         faults.setLateTimers(name, 0, 0);
@@ -348,7 +349,8 @@ export function createTorment(
       for (const name of names) if (mesh.find(name) === undefined) begin(name);
       const everybody = (): boolean => mesh.nodes().length === names.length;
       await simulation.until(everybody, simulation.nowMs() + 60_000);
-      calmSinceMs = simulation.nowMs();
+      // A link that was slow has not yet delivered what was sent then.
+      calmFromMs = Math.max(simulation.nowMs(), backlogMs + slowestMs);
     },
   };
 
@@ -371,39 +373,4 @@ function crookActs(
   return Object.fromEntries(
     trickNames.map((trick) => [`crook-${trick}`, () => corrupt(trick)]),
   ) as Readonly<Record<`crook-${Trick}`, () => boolean>>;
-}
-
-/** Flips a bit of one blob in a store, as a disk does that grows old. */
-function corruptBlob(
-  mesh: SimMesh,
-  name: string,
-  blobs: readonly Victim[],
-  random: SeededRandom,
-): boolean {
-  const { files } = mesh.simulation.disk(name);
-  const pathOf = ({ digest }: Victim): string => {
-    const hex = hashHexOf(digest);
-    return `/data/blobs/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}`;
-  };
-  const there = blobs.filter((blob) => files.find(pathOf(blob), false) !== undefined);
-  const victim = pick(random, there);
-  const node = mesh.find(name);
-  const isAtWork = node !== undefined && (node.slots.busy > 0 || node.thief.held() > 0);
-  if (victim === undefined || (victim.isInput && isAtWork)) return false;
-  mesh.simulation.faults.corruptFile(name, pathOf(victim), victim.isInput ? "visibly" : "silently");
-  return true;
-}
-
-function pick<T>(random: SeededRandom, items: readonly T[]): T | undefined {
-  return items[random.below(items.length)];
-}
-
-function draw<T>(random: SeededRandom, weights: readonly (readonly [T, number])[]): T | undefined {
-  const sum = weights.reduce((total, [, weight]) => total + weight, 0);
-  let left = random.between(0, sum);
-  for (const [item, weight] of weights) {
-    left -= weight;
-    if (weight > 0 && left <= 0) return item;
-  }
-  return undefined;
 }

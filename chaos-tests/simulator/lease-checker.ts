@@ -47,8 +47,6 @@ export interface LeaseChecker {
   compare(): void;
   /** Nobody idles beside work. Call every so often while nothing is wrong with the mesh. */
   awake(): void;
-  /** Forget what idled: something was wrong, or still is. */
-  excuse(): void;
   /** Nothing is held by anybody, and the sums are right. */
   rest(): void;
 }
@@ -316,7 +314,6 @@ export function createLeaseChecker(
           say("progress", node, "its own tasks wait for 5 s beside a free slot");
       }
     },
-    excuse: () => idleSinceMs.clear(),
     rest() {
       const [first] = mesh.nodes();
       if (first === undefined) return;

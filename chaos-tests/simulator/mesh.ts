@@ -121,6 +121,8 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
   const names = Array.from({ length: options.nodes }, (_, index) => `n${index}`);
   const listeners: ((node: SimNode, event: MeshEvent) => void)[] = [];
   const living = new Map<string, SimNode>();
+  /** Whoever is killed may still get to the end of its turn: what it says then is not heard. */
+  const dead = new WeakSet<SimNode>();
   const lives = new Map<string, number>();
   const liars = new Set<string>();
   const crooks = new Map<string, Trick>();
@@ -145,7 +147,8 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
     const started: { node?: SimNode } = {};
     parts.events.listen((event) => {
       simulation.record(`event.${event.event}`, name);
-      if (started.node !== undefined) for (const hear of listeners) hear(started.node, event);
+      if (started.node === undefined || dead.has(started.node)) return;
+      for (const hear of listeners) hear(started.node, event);
     });
     const { slots = () => 2, sandbox = () => "bwrap" } = options;
     const index = Number(name.slice(1));
@@ -177,8 +180,14 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
   const isWhole = (): boolean =>
     [...living.values()].every(({ directory }) => directory.peers().length === living.size - 1);
 
-  function kill(name: string, how?: Parameters<SimMesh["kill"]>[1]): void {
+  function bury(name: string): void {
+    const node = living.get(name);
+    if (node !== undefined) dead.add(node);
     living.delete(name);
+  }
+
+  function kill(name: string, how?: Parameters<SimMesh["kill"]>[1]): void {
+    bury(name);
     simulation.faults.kill(name, how);
   }
 
@@ -211,7 +220,7 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
     assembled: (limitMs) => simulation.until(isWhole, simulation.nowMs() + limitMs),
     kill,
     restart(name) {
-      living.delete(name);
+      bury(name);
       return start(name, simulation.faults.restart(name));
     },
     join() {

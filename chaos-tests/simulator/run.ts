@@ -4,6 +4,7 @@
  * `--seeds N [--from S] [--jobs J]` runs N seeds in J processes and ends with `N passed, M failed`;
  * `--seed S [--hash]` runs one, says what it saw, and with `--hash` ends with its trace hash.
  * What is printed depends on the seeds alone, but for how fast it went, which goes to stderr.
+ * `--worker` is for the processes that it starts itself.
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";

@@ -245,7 +245,7 @@ async function liveness(
   const limitMs = simulation.nowMs() + settleMaxMs + workMs;
   while (!load.isSettled() && simulation.nowMs() < limitMs) {
     await step(mesh, stepMs, checkers.compare);
-    checkers.awake();
+    if (torment.calmSinceMs() !== undefined) checkers.awake();
   }
   const hadCrooks = [...torment.fired().keys()].some((kind) => kind.startsWith("crook-"));
   await step(mesh, hadCrooks ? restWithCrooksMs : restMs, checkers.compare);

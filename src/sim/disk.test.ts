@@ -66,6 +66,44 @@ test("a flipped bit spoils what is read, or the file itself", () =>
     expect(bits(disk.readNow("/f"))).toBe(1);
   }));
 
+test("bits flip below the folder that was named, and not in what the system copies", () =>
+  onHost(async (simulation, disk) => {
+    const zeros = new Uint8Array(100);
+    for (const path of ["/in/f", "/out/f"]) {
+      await disk.makeDirectory(path.slice(0, path.lastIndexOf("/")));
+      await disk.writeAtomic(path, zeros, plain);
+    }
+    simulation.faults.setReadFlipChance("a", 1, "/in");
+    expect(await disk.read("/in/f")).not.toEqual(zeros);
+    expect(await disk.read("/out/f")).toEqual(zeros);
+    await disk.copy("/in/f", "/out/g", 0o644);
+    expect(await disk.read("/out/g")).toEqual(zeros);
+  }));
+
+test("a file that is spoilt visibly has another time, one that is spoilt silently has not", () =>
+  onHost(async (simulation, disk) => {
+    await disk.writeAtomic("/f", new Uint8Array(100), plain);
+    const before = disk.statNow("/f")?.mtimeNs;
+    await simulation.host("a").clock.sleep(10, new AbortController().signal);
+    simulation.faults.corruptFile("a", "/f");
+    expect(disk.statNow("/f")?.mtimeNs).toBe(before);
+    simulation.faults.corruptFile("a", "/f", "visibly");
+    expect(disk.statNow("/f")?.mtimeNs).not.toBe(before);
+  }));
+
+test("a slow disk does the same, only later", () =>
+  onHost(async (simulation, disk) => {
+    const timed = async (): Promise<number> => {
+      const startMs = simulation.nowMs();
+      await disk.writeAtomic("/f", new Uint8Array(100), plain);
+      return simulation.nowMs() - startMs;
+    };
+    const usualMs = await timed();
+    simulation.faults.setDiskSlowness("a", 100);
+    expect(await timed()).toBeGreaterThan(50 * usualMs);
+    expect(await disk.read("/f")).toHaveLength(100);
+  }));
+
 test("a killed host leaves files that are old or new, and what was unfinished under its own name", async () => {
   let leftovers = 0;
   const seen = new Set<string>();

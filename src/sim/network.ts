@@ -46,6 +46,8 @@ export interface SimNetwork {
   /** Plugs in a machine; of one with the same name only the last is reachable. */
   join(machine: Machine, mesh: string): Network;
   setLink(from: string, to: string, link: Partial<LinkOptions>): void;
+  /** When the last byte that was sent so far, over whichever link, will have left. */
+  busyUntilMs(): number;
   /** Holds back whatever goes from one host to another. */
   block(from: string, to: string): void;
   unblock(from: string, to: string): void;
@@ -100,6 +102,7 @@ export function createSimNetwork(
       const direction = directionOf(from, to);
       direction.link = { ...direction.link, ...link };
     },
+    busyUntilMs: wiring.busyUntilMs,
     block(from, to) {
       const direction = directionOf(from, to);
       const blockedAtMs = timeline.nowMs();
@@ -143,6 +146,7 @@ export function createSimNetwork(
 
 interface Wiring extends Pick<Wires, "lineOf" | "travel" | "breakUp" | "isBlocked"> {
   directionOf(from: string, to: string): Direction;
+  busyUntilMs(): number;
 }
 
 function createWiring(
@@ -217,7 +221,10 @@ function createWiring(
     directionOf(left, right).blockedAtMs !== undefined ||
     directionOf(right, left).blockedAtMs !== undefined;
 
-  return { directionOf, breakUp, lineOf, travel, isBlocked };
+  const busyUntilMs = (): number =>
+    Math.max(0, ...[...directions.values()].map((direction) => direction.busyUntilMs));
+
+  return { directionOf, busyUntilMs, breakUp, lineOf, travel, isBlocked };
 }
 
 /** As on a local network: each hears of the other some time after the newcomer has started. */

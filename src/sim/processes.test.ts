@@ -78,3 +78,26 @@ test("slowness, timeout, abort and close end commands as on a real host", async 
   await expect(closed).rejects.toMatchObject({ code: "cancelled" });
   await expect(run(never())).rejects.toMatchObject({ code: "cancelled" });
 });
+
+test("what a command reads is whole, whatever its node reads", async () => {
+  const simulation = createSimulation(1, { commands });
+  const { disk, processes } = simulation.addHost("a");
+  const scenario = async () => {
+    await disk.writeAtomic("/in", utf8("text"), { mode: 0o644, sync: false });
+    simulation.faults.setReadFlipChance("a", 1);
+    await processes.run(spec(["compile"]), never());
+    simulation.faults.setReadFlipChance("a", 0);
+    expect(textOf(await disk.read("/out"))).toBe("TEXT");
+  };
+  await simulation.finish(scenario(), 1e4);
+});
+
+test("commands are counted while they run", async () => {
+  const simulation = createSimulation(1, { commands });
+  const { processes } = simulation.addHost("a");
+  const run = processes.run(spec(["idle"]), never());
+  await simulation.run(10);
+  expect(simulation.running("a")).toBe(1);
+  await simulation.finish(run, 1e4);
+  expect(simulation.running("a")).toBe(0);
+});

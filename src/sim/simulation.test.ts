@@ -68,6 +68,8 @@ async function torment(simulation: Simulation): Promise<void> {
     () => faults.setReadFlipChance(someone(), 0.5),
     () => faults.setLink(someone(), someone(), { delayMs: random.between(0, 50) }),
     () => faults.setSlowness(someone(), random.between(1, 10)),
+    () => faults.setDiskSlowness(someone(), random.between(1, 100)),
+    () => faults.setLateTimers(someone(), 0.5, random.between(1, 100)),
   ];
   for (let act = 0; act < 60; act++) {
     await simulation.run(simulation.nowMs() + random.between(1, 100));

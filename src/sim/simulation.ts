@@ -43,6 +43,8 @@ export interface Simulation {
   wasmPool(name: string): WasmPool;
   /** A host's disk from outside: at once, without faults, and whoever lives on it. */
   disk(name: string): SimDisk;
+  /** When the last byte that was sent so far, over whichever link, will have left. */
+  linksBusyUntilMs(): number;
   /** Commands that run on a host right now. */
   running(name: string): number;
   nowMs(): number;
@@ -155,6 +157,7 @@ export function createSimulation(
     host: (name) => placeOf(world, name).host,
     wasmPool: (name) => placeOf(world, name).pool,
     disk: (name) => placeOf(world, name).disk,
+    linksBusyUntilMs: network.busyUntilMs,
     running: (name) => placeOf(world, name).processes.running(),
     nowMs: timeline.nowMs,
     run: timeline.run,
