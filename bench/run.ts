@@ -23,10 +23,12 @@ import { blobs, scan } from "./micro/scripts.ts";
 import { shim } from "./micro/shim.ts";
 import { steal } from "./micro/steal.ts";
 import { wasm } from "./micro/wasm.ts";
+import { noOp } from "./steal/no-op.ts";
 
 const benches: readonly Bench[] = [
   shim,
   steal,
+  noOp,
   wasm,
   blobs,
   scan,
