@@ -23,12 +23,16 @@ import { blobs, scan } from "./micro/scripts.ts";
 import { shim } from "./micro/shim.ts";
 import { steal } from "./micro/steal.ts";
 import { wasm } from "./micro/wasm.ts";
+import { efficiency } from "./steal/efficiency.ts";
 import { noOp } from "./steal/no-op.ts";
+import { recovery } from "./steal/recovery.ts";
 
 const benches: readonly Bench[] = [
   shim,
   steal,
   noOp,
+  efficiency,
+  recovery,
   wasm,
   blobs,
   scan,
