@@ -24,8 +24,10 @@ import { shim } from "./micro/shim.ts";
 import { steal } from "./micro/steal.ts";
 import { wasm } from "./micro/wasm.ts";
 import { efficiency } from "./steal/efficiency.ts";
+import { idleMesh } from "./steal/idle-mesh.ts";
 import { noOp } from "./steal/no-op.ts";
 import { recovery } from "./steal/recovery.ts";
+import { slowNode } from "./steal/slow-node.ts";
 
 const benches: readonly Bench[] = [
   shim,
@@ -33,6 +35,8 @@ const benches: readonly Bench[] = [
   noOp,
   efficiency,
   recovery,
+  slowNode,
+  idleMesh,
   wasm,
   blobs,
   scan,
