@@ -28,6 +28,7 @@ import { idleMesh } from "./steal/idle-mesh.ts";
 import { noOp } from "./steal/no-op.ts";
 import { recovery } from "./steal/recovery.ts";
 import { slowNode } from "./steal/slow-node.ts";
+import { soak } from "./steal/soak.ts";
 
 const benches: readonly Bench[] = [
   shim,
@@ -37,6 +38,7 @@ const benches: readonly Bench[] = [
   recovery,
   slowNode,
   idleMesh,
+  soak,
   wasm,
   blobs,
   scan,

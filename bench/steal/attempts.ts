@@ -11,6 +11,8 @@ export interface Attempts {
   seeOwner(event: MeshEvent): void;
   /** Listener for what a thief prints. */
   seeThief(thief: string, event: Readonly<Record<string, unknown>>): void;
+  /** Attempts that have begun and not ended, as far as events have told. */
+  open(): number;
   /** Since the last call. Attempts that have not ended count up to now, as not used. */
   take(): Work;
 }
@@ -25,23 +27,23 @@ export interface Work {
 
 export function createAttempts(): Attempts {
   /** By node and task: when it began. */
-  const open = new Map<string, number>();
+  const begun = new Map<string, number>();
   const tasks = new Set<string>();
   let starts = 0;
   let usedMs = 0;
   let unusedMs = 0;
 
   function begin(node: string, task: string): void {
-    open.set(`${node} ${task}`, performance.now());
+    begun.set(`${node} ${task}`, performance.now());
     tasks.add(task);
     starts += 1;
   }
 
   function end(node: string, task: string, used: boolean): void {
     const key = `${node} ${task}`;
-    const startMs = open.get(key);
+    const startMs = begun.get(key);
     if (startMs === undefined) return;
-    open.delete(key);
+    begun.delete(key);
     const wallMs = performance.now() - startMs;
     if (used) usedMs += wallMs;
     else unusedMs += wallMs;
@@ -56,10 +58,11 @@ export function createAttempts(): Attempts {
       if (event === "foreign-started") begin(thief, String(task));
       if (event === "foreign-done") end(thief, String(task), outcome === "accepted");
     },
+    open: () => begun.size,
     take() {
-      for (const startMs of open.values()) unusedMs += performance.now() - startMs;
+      for (const startMs of begun.values()) unusedMs += performance.now() - startMs;
       const work = { tasks: tasks.size, again: starts - tasks.size, usedMs, unusedMs };
-      open.clear();
+      begun.clear();
       tasks.clear();
       starts = 0;
       usedMs = 0;
