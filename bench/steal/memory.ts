@@ -9,8 +9,10 @@ import type { LiveNode } from "../../chaos-tests/live/nodes.ts";
 import { until } from "../../chaos-tests/live/nodes.ts";
 
 export interface Holdings {
+  /** As the system counts it: with what the engine keeps for later. */
   readonly rssBytes: number;
-  readonly heapBytes: number;
+  /** What its objects and buffers take. */
+  readonly liveBytes: number;
   readonly files: number;
 }
 
@@ -24,7 +26,8 @@ process.on("SIGUSR2", () => {
   gc();
   setTimeout(() => {
     gc();
-    console.log(JSON.stringify({ event: "memory", heapBytes: process.memoryUsage().heapUsed }));
+    const { heapUsed, external } = process.memoryUsage();
+    console.log(JSON.stringify({ event: "memory", liveBytes: heapUsed + external }));
   }, 50);
 });`;
 
@@ -33,15 +36,15 @@ export const reporting: Readonly<Record<string, string>> = {
   NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(report)}`,
 };
 
-/** @param heapsSeen what the node has said so far, from its "memory" events */
+/** @param livesSeen what the node has said so far, from its "memory" events */
 export async function holdingsOf(
   { child: { pid = 0 } }: LiveNode,
-  heapsSeen: readonly number[],
+  livesSeen: readonly number[],
 ): Promise<Holdings> {
-  const before = heapsSeen.length;
+  const before = livesSeen.length;
   process.kill(pid, "SIGUSR2");
-  await until("the node's word on its memory", () => heapsSeen.length > before);
-  return { ...ofProcess(pid), heapBytes: heapsSeen.at(-1) ?? 0 };
+  await until("the node's word on its memory", () => livesSeen.length > before);
+  return { ...ofProcess(pid), liveBytes: livesSeen.at(-1) ?? 0 };
 }
 
 export async function ownHoldings(): Promise<Holdings> {
@@ -51,7 +54,8 @@ export async function ownHoldings(): Promise<Holdings> {
   // What a finalizer lets go of needs a second one.
   await new Promise((wake) => setTimeout(wake, 50));
   gc();
-  return { ...ofProcess(process.pid), heapBytes: process.memoryUsage().heapUsed };
+  const { heapUsed, external } = process.memoryUsage();
+  return { ...ofProcess(process.pid), liveBytes: heapUsed + external };
 }
 
 function ofProcess(pid: number): Pick<Holdings, "rssBytes" | "files"> {
