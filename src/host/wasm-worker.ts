@@ -3,11 +3,14 @@ import { parentPort } from "node:worker_threads";
 import type { WasmAnswer } from "./wasm-pool.ts";
 
 interface Request {
-  readonly module: WebAssembly.Module;
+  /** Undefined: the one of the call before. */
+  readonly module: WebAssembly.Module | undefined;
   readonly entry: string;
   readonly input: Uint8Array;
   readonly outputMaxBytes: number;
 }
+
+let loaded: WebAssembly.Module | undefined;
 
 parentPort?.on("message", (request: Request) => {
   const answer = run(request);
@@ -16,8 +19,10 @@ parentPort?.on("message", (request: Request) => {
 });
 
 function run({ module, entry, input, outputMaxBytes }: Request): WasmAnswer {
+  loaded = module ?? loaded;
+  if (loaded === undefined) return trapped("no module was sent");
   try {
-    const { exports } = new WebAssembly.Instance(module, {});
+    const { exports } = new WebAssembly.Instance(loaded, {});
     const { memory, alloc, [entry]: call } = exports;
     if (!(memory instanceof WebAssembly.Memory)) return trapped("exports no memory");
     if (typeof alloc !== "function") return trapped("exports no function alloc");
