@@ -10,6 +10,7 @@ import { createWorld } from "../../chaos-tests/live/nodes.ts";
 import type { OpenNode } from "../../src/node/open.ts";
 import type { Outcome, Task } from "../../src/work/task.ts";
 import { atLeast, type Bench, type BenchOptions, type Result, rowOf } from "../bench.ts";
+import { cpuOfThreadsMs } from "../command.ts";
 import { createBareNoOps } from "../micro/wasm-tasks.ts";
 import { holdSlot, inviteOf, openOwner, peersKnown } from "../owner.ts";
 
@@ -26,11 +27,13 @@ export const noOp: Bench = {
     let node: OpenNode | undefined;
     try {
       node = await openOwner(world, "owner", 1, options.signal);
+      const pids: number[] = [];
       for (let at = 0; at < thieves; at += 1) {
-        await world.start({ invite: inviteOf(node), slots: 1, onEvent: () => {} });
+        const thief = await world.start({ invite: inviteOf(node), slots: 1, onEvent: () => {} });
+        if (thief.child.pid !== undefined) pids.push(thief.child.pid);
       }
       await peersKnown(node, thieves);
-      return await measure(node, options);
+      return await measure(node, pids, options);
     } finally {
       await node?.stop();
       await world.close();
@@ -40,18 +43,22 @@ export const noOp: Bench = {
 
 async function measure(
   node: OpenNode,
+  pids: readonly number[],
   { runs = batchesDefault, say, signal }: BenchOptions,
 ): Promise<Result> {
   const make = await createBareNoOps(node);
   const direct: number[] = [];
   const shared = { rates: [] as number[], ran: new Map<string, number>() };
   const stolen = { rates: [] as number[], ran: new Map<string, number>() };
+  const ownCpu: number[] = [];
+  const thiefCpu: number[] = [];
   let made = 0;
   for (let batch = 0; batch <= runs; batch += 1) {
     for (const { rates, ran } of [shared, stolen]) {
       signal.throwIfAborted();
       const tasks = Array.from({ length: tasksPerBatch }, () => make(++made));
       const free = rates === stolen.rates ? holdSlot(node) : () => {};
+      const [ownMs, thievesMs] = [cpuMs([process.pid]), cpuMs(pids)];
       const startMs = performance.now();
       const outcomes = await Promise.all(tasks.map((task) => node.owner.submit(task, signal)));
       const rate = rateSince(startMs);
@@ -61,6 +68,10 @@ async function measure(
       rates.push(rate);
       count(outcomes, ran);
       if (rates === shared.rates) direct.push(await directRate(tasks, signal));
+      else {
+        ownCpu.push((cpuMs([process.pid]) - ownMs) / tasksPerBatch);
+        thiefCpu.push((cpuMs(pids) - thievesMs) / tasksPerBatch);
+      }
     }
     if (batch === 0) continue;
     const [some, all] = [shared, stolen].map(({ rates }) => Math.round(rates.at(-1) ?? 0));
@@ -70,7 +81,13 @@ async function measure(
   const withOwner = rowOf("owner and two thieves", "tasks/s", shared.rates, base);
   const withoutOwner = rowOf("two thieves", "tasks/s", stolen.rates, base);
   return {
-    rows: [base, withOwner, withoutOwner],
+    rows: [
+      base,
+      withOwner,
+      withoutOwner,
+      rowOf("two thieves: CPU of the owner", "ms/task", ownCpu),
+      rowOf("two thieves: CPU of the thieves", "ms/task", thiefCpu),
+    ],
     checks: [
       atLeast("owner and two thieves", withOwner.median, rateMin, "tasks/s"),
       atLeast("two thieves, all stolen", withoutOwner.median, rateMin, "tasks/s"),
@@ -96,6 +113,13 @@ async function directRate(tasks: readonly Task[], signal: AbortSignal): Promise<
 
 function rateSince(startMs: number): number {
   return (tasksPerBatch / (performance.now() - startMs)) * 1000;
+}
+
+/** Of all threads; what they do besides counts too. */
+function cpuMs(pids: readonly number[]): number {
+  return pids
+    .map(cpuOfThreadsMs)
+    .reduce((sum, { mainMs, engineMs, poolMs }) => sum + mainMs + engineMs + poolMs, 0);
 }
 
 function count(outcomes: readonly Outcome[], ran: Map<string, number>): void {
