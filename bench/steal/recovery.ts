@@ -100,14 +100,14 @@ async function measure(fault: Fault, { runs, say, signal }: BenchOptions): Promi
       const task = sleeping(sleepOf(trial));
       const ended = node.owner.submit(task, AbortSignal.any([stop.signal, signal])).catch(() => {});
       try {
-        const first = await starts.next(task.label, undefined);
+        const first = await starts.next(task.label, undefined, signal);
         const settleMs = settle.minMs + ((settle.stepMs * trial) % settle.spanMs);
         await new Promise((wake) => setTimeout(wake, settleMs));
         const victim = [...alive].find(({ name }) => name === first.name);
         if (victim === undefined) throw new Error(`no thief is called ${first.name}`);
         struckMs = performance.now();
         fault.strike(victim);
-        const second = await starts.next(task.label, first.name);
+        const second = await starts.next(task.label, first.name, signal);
         walls.push(second.atMs - struckMs);
         say(`${fault.what} ${trial + 1} of ${trials}: ${Math.round(walls.at(-1) ?? 0)} ms`);
         await bury(victim, alive);
@@ -186,7 +186,7 @@ interface Start {
 interface Starts {
   see(name: string, event: Readonly<Record<string, unknown>>): void;
   /** The first start of a task anywhere but at one thief. */
-  next(label: string, but: string | undefined): Promise<Start>;
+  next(label: string, but: string | undefined, signal: AbortSignal): Promise<Start>;
 }
 
 function watchStarts(): Starts {
@@ -198,11 +198,13 @@ function watchStarts(): Starts {
       seen.push({ name, label: String(label), atMs: performance.now() });
       wake();
     },
-    async next(label, but) {
+    async next(label, but, signal) {
       const late = performance.now() + trialMaxMs;
       for (;;) {
+        signal.throwIfAborted();
         const found = seen.find((start) => start.label === label && start.name !== but);
         if (found !== undefined) return found;
+        // In steps, so that it also sees that nobody waits any more.
         const leftMs = late - performance.now();
         if (leftMs <= 0) throw new Error(`${label} did not run in ${trialMaxMs} ms`);
         await new Promise<void>((resolve) => {
