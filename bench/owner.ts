@@ -39,11 +39,12 @@ export function openOwner(
   );
 }
 
-export function inviteOf(node: OpenNode): string {
+/** @param through gives the addresses under which it is to be reached in place of its own */
+export function inviteOf(node: OpenNode, through = (addr: string): string => addr): string {
   return encodeInvite({
     meshKey: node.membership.meshKey,
     inviter: node.self,
-    addrs: node.host.network.listenAddrs(),
+    addrs: node.host.network.listenAddrs().map(through),
     expiresAtSeconds: Math.ceil(node.host.clock.wallMs() / 1000) + inviteS,
   });
 }

@@ -26,10 +26,22 @@ import { wasm } from "./micro/wasm.ts";
 import { simDag } from "./sim/dag.ts";
 import { simMakespan, simThousand } from "./sim/makespan.ts";
 import { simSlowNode } from "./sim/slow-node.ts";
+import { efficiency } from "./steal/efficiency.ts";
+import { idleMesh } from "./steal/idle-mesh.ts";
+import { noOp } from "./steal/no-op.ts";
+import { recovery } from "./steal/recovery.ts";
+import { slowNode } from "./steal/slow-node.ts";
+import { soak } from "./steal/soak.ts";
 
 const benches: readonly Bench[] = [
   shim,
   steal,
+  noOp,
+  efficiency,
+  recovery,
+  slowNode,
+  idleMesh,
+  soak,
   wasm,
   blobs,
   scan,

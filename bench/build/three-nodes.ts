@@ -11,15 +11,12 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createWorld, startMesh, type World } from "../../chaos-tests/live/nodes.ts";
-import type { ActionSpec } from "../../src/action/action.ts";
-import { encodeAction } from "../../src/action/encode.ts";
-import { createToolchains } from "../../src/exec/toolchain.ts";
 import type { OpenNode } from "../../src/node/open.ts";
-import type { Task } from "../../src/work/task.ts";
 import { atLeast, type Bench, type BenchOptions, type Result, rowOf } from "../bench.ts";
 import { program, timed } from "../command.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
 import { type Project, smallC } from "../projects.ts";
+import { createSleeps, lognormalMs, type Makespan, makespan } from "../steal/sleeps.ts";
 import { buildSlowAssembler } from "./slow-assembler.ts";
 
 const thieves = 2;
@@ -27,8 +24,7 @@ const runsDefault = 1;
 const speedUpMin = 2.7;
 const equalMs = 500;
 const equalTasks = 30;
-/** Lognormal, as compile times are: a median and the standard deviation of the logarithm. */
-const unequal = { tasks: 30, medianMs: 300, sigma: 0.8, maxMs: 3000 };
+const unequal = { tasks: 30, meanMs: 400, sigma: 0.8, seed: 1 };
 const slowedFiles = 30;
 const slowedMs = 1000;
 
@@ -57,17 +53,25 @@ async function sleepingTasks({ runs = runsDefault, say, signal }: BenchOptions):
       what: `${equalTasks} tasks of ${equalMs} ms`,
       sleepsMs: Array.from({ length: equalTasks }, () => equalMs),
     },
-    { what: `${unequal.tasks} tasks of lognormal length`, sleepsMs: lognormalMs() },
+    {
+      what: `${unequal.tasks} tasks of lognormal length`,
+      sleepsMs: lognormalMs(unequal.tasks, unequal.meanMs, unequal.sigma, unequal.seed),
+    },
   ];
   const world = await createWorld();
   let node: OpenNode | undefined;
   try {
     node = await openOwner(world, "owner", 1, signal);
-    const sleeping = await createSleeps(node, signal);
+    const sleeping = await createSleeps(node, undefined, signal);
+    const owner = node;
     const measure = async (what: string, { sleepsMs }: Work): Promise<Makespan[]> => {
       const spans: Makespan[] = [];
       for (let run = 0; run < runs; run += 1) {
-        const span = await makespan(node, sleepsMs.map(sleeping), signal);
+        const span = await makespan(
+          owner,
+          sleepsMs.map((sleepMs, at) => sleeping({ label: `sleep ${at}`, sleepMs })),
+          signal,
+        );
         say(`${what}: ${Math.round(span.wallMs)} ms, ${span.stolen} stolen`);
         spans.push(span);
       }
@@ -100,77 +104,6 @@ async function sleepingTasks({ runs = runsDefault, say, signal }: BenchOptions):
     await node?.stop();
     await world.close();
   }
-}
-
-/** Always the same lengths: quantiles of the distribution, in an order that looks like chance. */
-function lognormalMs(): readonly number[] {
-  const { tasks, medianMs, sigma, maxMs } = unequal;
-  return Array.from({ length: tasks }, (_, at) => {
-    const share = (((at * 17) % tasks) + 0.5) / tasks;
-    // A logistic curve is close to the normal one, and its quantiles have a formula.
-    const deviation = Math.log(share / (1 - share)) / 1.702;
-    return Math.round(Math.min(maxMs, medianMs * Math.exp(sigma * deviation)));
-  });
-}
-
-/** Makes a task of a length. */
-async function createSleeps(
-  node: OpenNode,
-  signal: AbortSignal,
-): Promise<(sleepMs: number, index: number) => Task> {
-  const { store, platform, host } = node;
-  const { disk, processes, clock } = host;
-  const closure = await createToolchains({ disk, processes, store, clock }).elfClosure(
-    ["/bin/sleep"],
-    signal,
-  );
-  return (sleepMs, index) => {
-    const argv: [string, string] = ["/bin/sleep", (sleepMs / 1000).toFixed(3)];
-    const spec: ActionSpec = {
-      argv,
-      env: {},
-      cwd: "/",
-      outputPaths: [],
-      inputs: closure,
-      platform: { platform },
-      timeoutMs: 60_000,
-    };
-    return {
-      build: "bench",
-      kind: "other",
-      label: `sleep ${index}`,
-      action: encodeAction(spec),
-      whyHere: undefined,
-      async runHere(inner) {
-        const run = await processes.run(
-          { argv, env: {}, cwd: "/", timeoutMs: spec.timeoutMs, outputMaxBytes: 1000 },
-          inner,
-        );
-        return run.exitCode;
-      },
-      commit: async () => {},
-    };
-  };
-}
-
-interface Makespan {
-  readonly wallMs: number;
-  readonly stolen: number;
-}
-
-async function makespan(
-  node: OpenNode | undefined,
-  tasks: readonly Task[],
-  signal: AbortSignal,
-): Promise<Makespan> {
-  if (node === undefined) throw new Error("no node");
-  const { owner } = node;
-  const startMs = performance.now();
-  const outcomes = await Promise.all(tasks.map((task) => owner.submit(task, signal)));
-  const failed = outcomes.find(({ exitCode }) => exitCode !== 0);
-  if (failed !== undefined) throw new Error(`a task ended with exit code ${failed.exitCode}`);
-  const stolen = outcomes.filter(({ source }) => source === "there").length;
-  return { wallMs: performance.now() - startMs, stolen };
 }
 
 async function slowedBuild({ runs = runsDefault, say, signal }: BenchOptions): Promise<Result> {

@@ -1,6 +1,7 @@
 /** WebAssembly tasks that do nothing, for what a task costs besides its work. */
 import type { ActionSpec } from "../../src/action/action.ts";
 import { encodeAction } from "../../src/action/encode.ts";
+import type { Digest } from "../../src/base/digest.ts";
 import {
   wasmInputPath,
   wasmMemoryProperty,
@@ -37,31 +38,48 @@ export async function createNoOps(node: OpenNode): Promise<(index: number) => Pr
   const module = await node.store.put(noOpModule);
   return async (index) => {
     const input = await node.store.put(Buffer.from(`no-op ${index}`));
-    const spec: ActionSpec = {
-      argv: ["execute"],
-      env: {},
-      cwd: "/",
-      outputPaths: [wasmOutputPath],
-      inputs: [
-        { kind: "file", path: wasmModulePath, digest: module, executable: false },
-        { kind: "file", path: wasmInputPath, digest: input, executable: false },
-      ],
-      platform: { platform: "wasm", [wasmMemoryProperty]: String(16 * 1024 * 1024) },
-      timeoutMs: 10_000,
-    };
-    return {
-      build: "bench",
-      kind: "wasm",
-      label: `no-op ${index}`,
-      action: encodeAction(spec),
-      whyHere: undefined,
-      async runHere(signal) {
-        return (await node.execute(spec, () => {}, signal)).exitCode;
-      },
-      async commit(outcome, peer, signal) {
-        const wanted = outcome.outputs.map(({ digest }) => digest);
-        await node.exchange.fetch(wanted, [peer], signal);
-      },
-    };
+    return noOp(node, module, input, index, {});
+  };
+}
+
+/** As `createNoOps`, but with one input for all: no bytes move for them, and none are written. */
+export async function createBareNoOps(node: OpenNode): Promise<(index: number) => Task> {
+  const module = await node.store.put(noOpModule);
+  const input = await node.store.put(Buffer.from("no-op"));
+  return (index) => noOp(node, module, input, index, { INDEX: String(index) });
+}
+
+function noOp(
+  node: OpenNode,
+  module: Digest,
+  input: Digest,
+  index: number,
+  env: Readonly<Record<string, string>>,
+): Task {
+  const spec: ActionSpec = {
+    argv: ["execute"],
+    env,
+    cwd: "/",
+    outputPaths: [wasmOutputPath],
+    inputs: [
+      { kind: "file", path: wasmModulePath, digest: module, executable: false },
+      { kind: "file", path: wasmInputPath, digest: input, executable: false },
+    ],
+    platform: { platform: "wasm", [wasmMemoryProperty]: String(16 * 1024 * 1024) },
+    timeoutMs: 10_000,
+  };
+  return {
+    build: "bench",
+    kind: "wasm",
+    label: `no-op ${index}`,
+    action: encodeAction(spec),
+    whyHere: undefined,
+    async runHere(signal) {
+      return (await node.execute(spec, () => {}, signal)).exitCode;
+    },
+    async commit(outcome, peer, signal) {
+      const wanted = outcome.outputs.map(({ digest }) => digest);
+      await node.exchange.fetch(wanted, [peer], signal);
+    },
   };
 }

@@ -30,6 +30,8 @@ export interface NodeFlags {
   readonly dataDir?: string;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Gets every event when it comes, in place of `LiveNode.events`: for runs of very many. */
+  readonly onEvent?: (event: Readonly<Record<string, unknown>>) => void;
 }
 
 export interface CommandResult {
@@ -154,7 +156,8 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
     }, startMaxMs);
     createInterface(child.stdout).on("line", (line) => {
       const event = JSON.parse(line) as Record<string, unknown>;
-      events.push(event);
+      if (flags.onEvent === undefined) events.push(event);
+      else flags.onEvent(event);
       if (event.event !== "ready") return;
       clearTimeout(late);
       resolveReady(event);

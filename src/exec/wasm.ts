@@ -66,10 +66,9 @@ async function readCall(
   }
   const module = inputAt(spec, wasmModulePath, wasmModuleMaxBytes);
   const input = inputAt(spec, wasmInputPath, options.outputMaxBytes);
-  const limited = limitModule(await store.read(module), memoryMaxBytes);
   return {
     key: `${module} ${memoryMaxBytes}`,
-    bytes: limited.bytes,
+    bytes: async () => limitModule(await store.read(module), memoryMaxBytes).bytes,
     entry,
     input: await store.read(input),
     outputMaxBytes: options.outputMaxBytes,

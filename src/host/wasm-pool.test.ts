@@ -1,6 +1,7 @@
 /** What happens to the node and to the next call when a thread of the pool dies. */
 import type { Worker } from "node:worker_threads";
 import { afterEach, expect, test } from "vitest";
+import { MeshError } from "../base/errors.ts";
 import { createClock } from "./clock.ts";
 import { createWasmPool, type WasmCall, type WasmPool } from "./wasm-pool.ts";
 
@@ -53,7 +54,14 @@ const greedy = moduleOf([1, 1, 0x63, 2], [...newArray, ...callItself, ...addItsL
 
 function callOf(name: string, bytes: Uint8Array, timeoutMs = 20_000): WasmCall {
   const input = Buffer.from("mesh");
-  return { key: name, bytes, entry: "execute", input, outputMaxBytes: 1024, timeoutMs };
+  return {
+    key: name,
+    bytes: async () => bytes,
+    entry: "execute",
+    input,
+    outputMaxBytes: 1024,
+    timeoutMs,
+  };
 }
 
 const echoed = { how: "returned", output: new Uint8Array(Buffer.from("mesh")) };
@@ -81,6 +89,34 @@ test("a thread that fails after its call was given up does not end the node", as
   } finally {
     process.off("worker", onThread);
   }
+});
+
+/** As `echo`, but it gives the first byte only. */
+const first = moduleOf([0], [0x42, 1]);
+
+test("a thread runs the module of its call, whatever it ran before", async () => {
+  const pool = newPool();
+  const letter = { how: "returned", output: new Uint8Array(Buffer.from("m")) };
+  for (let round = 0; round < 2; round += 1) {
+    expect(await pool.call(callOf("echo", echo), never)).toEqual(echoed);
+    expect(await pool.call(callOf("echo", echo), never)).toEqual(echoed);
+    expect(await pool.call(callOf("first", first), never)).toEqual(letter);
+  }
+});
+
+test("a module is read once, and again after it could not be", async () => {
+  const pool = newPool();
+  let reads = 0;
+  const bytes = async () => {
+    reads += 1;
+    if (reads === 1) throw new MeshError("blob-missing", "nobody has it");
+    return echo;
+  };
+  const call = { ...callOf("echo", echo), bytes };
+  await expect(pool.call(call, never)).rejects.toMatchObject({ code: "blob-missing" });
+  expect(await pool.call(call, never)).toEqual(echoed);
+  expect(await pool.call(call, never)).toEqual(echoed);
+  expect(reads).toBe(2);
 });
 
 test("closing the pool settles the call that is running, and refuses the next", async () => {

@@ -15,7 +15,8 @@ import type { Clock } from "./host.ts";
 export interface WasmCall {
   /** Equal keys mean equal bytes: compiled modules are remembered by it. */
   readonly key: string;
-  readonly bytes: Uint8Array;
+  /** Asked for only when no module is remembered. */
+  readonly bytes: () => Promise<Uint8Array>;
   /** Export `(ptr, len) -> i64`, the result's `ptr << 32 | len`. */
   readonly entry: string;
   readonly input: Uint8Array;
@@ -31,7 +32,7 @@ export type WasmAnswer =
 export interface WasmPool {
   /**
    * Codes: "malformed" when the bytes are no module, "deadline" (compiling counts), "cancelled" when
-   * the pool closes. Abort rejects with its reason.
+   * the pool closes, and those of `bytes`. Abort rejects with its reason.
    */
   call(call: WasmCall, signal: AbortSignal): Promise<WasmAnswer>;
   close(): Promise<void>;
@@ -45,16 +46,16 @@ export function createWasmPool(clock: Clock, threadsMax: number): WasmPool {
   /** Threads that have not ended yet; the living are those that may still be asked. */
   const all = new Set<Worker>();
   const living = new Set<Worker>();
+  /** The module that each holds: sending one takes longer than many a call. */
+  const loaded = new WeakMap<Worker, string>();
   let closed = false;
 
   function compile({ key, bytes }: WasmCall): Promise<WebAssembly.Module> {
     const known = modules.get(key);
     if (known !== undefined) return known;
-    const compiled = WebAssembly.compile(Buffer.from(bytes)).catch((error: unknown) => {
+    const compiled = compileBytes(bytes).catch((error: unknown) => {
       modules.delete(key);
-      throw new MeshError("malformed", `not a WebAssembly module: ${String(error)}`, {
-        cause: error,
-      });
+      throw error;
     });
     modules.set(key, compiled);
     return compiled;
@@ -101,7 +102,9 @@ export function createWasmPool(clock: Clock, threadsMax: number): WasmPool {
         if (closed) throw stopping();
         const worker = take();
         try {
-          const answer = await ask(worker, { module, ...call }, inner);
+          const isLoaded = loaded.get(worker) === call.key;
+          loaded.set(worker, call.key);
+          const answer = await ask(worker, call, isLoaded ? undefined : module, inner);
           if (closed) throw stopping();
           await giveBack(worker);
           return answer;
@@ -119,13 +122,26 @@ export function createWasmPool(clock: Clock, threadsMax: number): WasmPool {
   };
 }
 
+async function compileBytes(bytes: () => Promise<Uint8Array>): Promise<WebAssembly.Module> {
+  const copy = Buffer.from(await bytes());
+  try {
+    return await WebAssembly.compile(copy);
+  } catch (error) {
+    throw new MeshError("malformed", `not a WebAssembly module: ${String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
 function stopping(): MeshError {
   return new MeshError("cancelled", "the node is stopping");
 }
 
 function ask(
   worker: Worker,
-  { module, entry, input, outputMaxBytes }: WasmCall & { readonly module: WebAssembly.Module },
+  { entry, input, outputMaxBytes }: WasmCall,
+  /** Undefined: the one of the call before. */
+  module: WebAssembly.Module | undefined,
   signal: AbortSignal,
 ): Promise<WasmAnswer> {
   return new Promise((resolve, reject) => {

@@ -156,13 +156,13 @@ function createWiring(
 ): Wiring {
   const directions = new Map<string, Direction>();
   /** Until when each host's event loop is busy with what has arrived. */
-  const busyUntilMs = new Map<string, number>();
+  const loopBusyMs = new Map<string, number>();
 
   /** When a piece that arrives at `arrivesMs` has been received. */
   function received(host: string, arrivesMs: number): number {
     if (receiveMs === 0) return arrivesMs;
-    const doneMs = Math.max(arrivesMs, busyUntilMs.get(host) ?? 0) + receiveMs;
-    busyUntilMs.set(host, doneMs);
+    const doneMs = Math.max(arrivesMs, loopBusyMs.get(host) ?? 0) + receiveMs;
+    loopBusyMs.set(host, doneMs);
     return doneMs;
   }
 

@@ -8,7 +8,7 @@ const bytes = new Uint8Array(readFileSync("examples/wordcount/wordcount.wasm"));
 const never = new AbortController().signal;
 const call = {
   key: "wordcount",
-  bytes,
+  bytes: async () => bytes,
   entry: "execute",
   input: utf8("to be or not to be"),
   outputMaxBytes: 1000,
@@ -44,7 +44,10 @@ test("what is no module, or traps, is told apart", async () => {
   const simulation = createSimulation(1);
   simulation.addHost("a");
   const pool = simulation.wasmPool("a");
-  const nonsense = pool.call({ ...call, key: "nonsense", bytes: utf8("no module") }, never);
+  const nonsense = pool.call(
+    { ...call, key: "nonsense", bytes: async () => utf8("no module") },
+    never,
+  );
   await expect(simulation.finish(nonsense, 1e6)).rejects.toMatchObject({ code: "malformed" });
   const absent = await simulation.finish(pool.call({ ...call, entry: "absent" }, never), 1e6);
   expect(absent).toMatchObject({ how: "trapped" });

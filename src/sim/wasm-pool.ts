@@ -31,11 +31,11 @@ export function createSimWasmPool(
   const modules = createRecentMap<string, WebAssembly.Module>(modulesMax);
   const stopping = new AbortController();
 
-  function compile({ key, bytes }: WasmCall): WebAssembly.Module {
+  async function compile({ key, bytes }: WasmCall): Promise<WebAssembly.Module> {
     const known = modules.get(key);
     if (known !== undefined) return known;
     try {
-      const module = new WebAssembly.Module(Uint8Array.from(bytes));
+      const module = new WebAssembly.Module(Uint8Array.from(await bytes()));
       modules.set(key, module);
       return module;
     } catch (error) {
@@ -48,7 +48,7 @@ export function createSimWasmPool(
   return {
     call(call, signal) {
       return clock.withDeadline(signal, call.timeoutMs, async (inner) => {
-        const module = compile(call);
+        const module = await compile(call);
         if (stopping.signal.aborted) throw stopping.signal.reason;
         const durationMs = (callMs + call.input.byteLength / inputBytesPerMs) * slowness();
         await clock.sleep(durationMs, inner);

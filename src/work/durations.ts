@@ -9,6 +9,8 @@ import { createRecentMap } from "../base/bounded.ts";
 
 export interface Durations {
   expectedMs(kind: string, label: string): number;
+  /** It was measured before; else what is expected is only what its kind takes. */
+  isFamiliar(kind: string, label: string): boolean;
   /** Running longer than this, it lags behind; `Infinity` when too little is known. */
   lateMs(kind: string, label: string): number;
   learn(kind: string, label: string, wallMs: number): void;
@@ -40,6 +42,7 @@ export function createDurations(labelsMax: number): Durations {
   const key = (kind: string, label: string) => `${kind}\0${label}`;
   return {
     expectedMs: (kind, label) => labels.get(key(kind, label)) ?? kinds.get(kind)?.meanMs ?? 0,
+    isFamiliar: (kind, label) => labels.get(key(kind, label)) !== undefined,
     lateMs(kind, label) {
       const known = kinds.get(kind);
       const expectedMs = labels.get(key(kind, label));

@@ -14,6 +14,8 @@ export interface Entry extends Queued {
   readonly id: TaskId;
   readonly task: Task;
   readonly expectedMs: number;
+  /** That is its own earlier time, not only its kind's. */
+  readonly isFamiliar: boolean;
   /** Its large inputs. */
   readonly heavy: readonly Digest[];
   readonly submittedMs: number;

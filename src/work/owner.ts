@@ -182,6 +182,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       ...{ submittedMs: clock.nowMs(), startedMs: 0, movedBytes: 0, accuser: undefined },
       stealable: tree.offered,
       expectedMs: durations.expectedMs(kind, label),
+      isFamiliar: durations.isFamiliar(kind, label),
       urgencyMs: urgencyOf(task),
       heavy: tree.offered && action !== undefined ? heavyOf(action.spec) : [],
     };
