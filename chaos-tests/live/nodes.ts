@@ -28,6 +28,10 @@ export interface NodeFlags {
   readonly invite?: string;
   readonly name?: string;
   readonly dataDir?: string;
+  /** Default: any port of the loopback. */
+  readonly listen?: string;
+  /** In a process group of its own, which a Ctrl-C in the terminal does not reach. */
+  readonly ownGroup?: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -125,7 +129,7 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
     "--name",
     name,
     "--listen",
-    "/ip4/127.0.0.1/tcp/0",
+    flags.listen ?? "/ip4/127.0.0.1/tcp/0",
     "--no-mdns",
     "--slots",
     String(flags.slots ?? 1),
@@ -135,6 +139,7 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
   const child = spawn(process.execPath, [program, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...flags.env },
+    detached: flags.ownGroup === true,
   });
   const events: Record<string, unknown>[] = [];
   let stderr = "";
