@@ -65,13 +65,24 @@ export interface Sightings {
   readonly stolen: number;
   readonly requeued: number;
   readonly refused: number;
+  /** How often nodes of the mesh turned each other away, by the reason given. */
+  readonly quarrels: Readonly<Record<string, number>>;
 }
 
 export function sightings(members: readonly Member[]): Sightings {
   const events = members.flatMap(({ lives }) => lives().flatMap((life) => life.events));
   const count = (fits: (event: Readonly<Record<string, unknown>>) => boolean): number =>
     events.filter(fits).length;
+  const own = new Set(members.flatMap(({ lives }) => lives().map(({ peerId }) => peerId)));
+  const quarrels: Record<string, number> = {};
+  for (const { event, peer, reason } of events) {
+    if (event !== "peer-refused" || !own.has(String(peer))) continue;
+    // Without the numbers in it, which are others each time.
+    const what = String(reason).replaceAll(/\d+/g, "N").slice(0, 120);
+    quarrels[what] = (quarrels[what] ?? 0) + 1;
+  }
   return {
+    quarrels,
     stolen: count(({ event, source }) => event === "task-done" && source === "there"),
     requeued: count(({ event }) => event === "task-requeued"),
     refused: count(({ event }) => event === "peer-refused"),

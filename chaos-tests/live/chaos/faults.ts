@@ -105,7 +105,9 @@ export function createStorm(
     },
     async calm() {
       for (const over of lasting.values()) over.abort();
-      await Promise.all(lasting.keys());
+      const undone = await Promise.allSettled(lasting.keys());
+      lasting.clear();
+      for (const one of undone) if (one.status === "rejected") throw one.reason;
     },
   };
 }

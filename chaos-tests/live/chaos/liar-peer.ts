@@ -7,7 +7,12 @@ import type { PeerId } from "../../../src/base/ids.ts";
 import type { Network, Stream } from "../../../src/host/host.ts";
 import { createNetwork } from "../../../src/host/network.ts";
 import { generateIdentity } from "../../../src/host/network-identity.ts";
-import { controlFrame, encodeLoad, pongFrame } from "../../../src/peer/control-frames.ts";
+import {
+  controlFrame,
+  decodeGrant,
+  encodeLoad,
+  pongFrame,
+} from "../../../src/peer/control-frames.ts";
 import { encodeHello, encodeKnown } from "../../../src/peer/hello-message.ts";
 import { type Channel, createChannel } from "../../../src/wire/channel.ts";
 import { type Frame, frameOf } from "../../../src/wire/frame.ts";
@@ -46,6 +51,8 @@ export interface LiarPeer {
   readonly network: Network;
   /** Nodes that it got a word to. */
   readonly met: ReadonlySet<PeerId>;
+  /** Tasks that it was given. */
+  taken(): number;
   close(): Promise<void>;
 }
 
@@ -72,6 +79,7 @@ export async function startLiar(
   );
   const { self } = network;
   const met = new Set<PeerId>();
+  let taken = 0;
   const session = BigInt(Math.floor(Math.random() * 2 ** 48));
 
   function greet(peer: PeerId, stream: Stream): void {
@@ -106,6 +114,7 @@ export async function startLiar(
   function talk(peer: PeerId, stream: Stream): void {
     const channel: Channel = createChannel(stream, { frameMaxBytes, queueMaxBytes }, (frame) => {
       if (frame.type === controlFrame.ping) channel.send(pongFrame(frame.requestId));
+      if (frame.type === controlFrame.stealGrant) taken += decodeGrant(frame).grants.length;
       hooks.onFrame?.(peer, channel, frame);
     });
     met.add(peer);
@@ -140,5 +149,5 @@ export async function startLiar(
       }
     }),
   );
-  return { self, network, met, close: () => network.close() };
+  return { self, network, met, taken: () => taken, close: () => network.close() };
 }

@@ -8,7 +8,6 @@ import { createInterface } from "node:readline";
 import { decodeInvite } from "../../../src/peer/invite.ts";
 import { startLiar } from "./liar-peer.ts";
 import { lies } from "./lies.ts";
-import { taken } from "./lies-steal.ts";
 
 export interface LieOrder {
   readonly lie: string;
@@ -28,7 +27,6 @@ export interface LieReport {
 async function tell({ lie, addrs, forMs }: LieOrder, meshKey: Uint8Array): Promise<void> {
   const found = lies[lie];
   if (found === undefined) throw new Error(`no such lie: ${lie}`);
-  const before = taken.count;
   const liar = await startLiar(meshKey, addrs, found.hooks);
   await new Promise((wake) => setTimeout(wake, forMs));
   await liar.close();
@@ -36,7 +34,7 @@ async function tell({ lie, addrs, forMs }: LieOrder, meshKey: Uint8Array): Promi
     lie,
     peerId: liar.self,
     met: [...liar.met],
-    taken: taken.count - before,
+    taken: liar.taken(),
   };
   process.stdout.write(`${JSON.stringify(report)}\n`);
 }

@@ -153,16 +153,12 @@ function thief(answer: Answer, beatsOnly: boolean): LiarHooks {
       const send = (message: ControlMessage): void =>
         void channel.send(encodeMessageFrame(message));
       for (const grant of decodeGrant(frame).grants) {
-        taken.count += 1;
         if (beatsOnly) held.get(channel)?.push(grant);
         else setTimeout(() => answer(grant, send), runMs);
       }
     },
   };
 }
-
-/** Tasks that it was given, in all its lives. */
-export const taken: { count: number } = { count: 0 };
 
 /** Answers every want with bytes, only not with the right ones. */
 function serveNoise(_peer: PeerId, stream: Parameters<NonNullable<LiarHooks["onBlobs"]>>[1]): void {

@@ -1,7 +1,7 @@
 /** Nodes that die, freeze, leave, or whose wall clock jumps. */
 import type { SeededRandom } from "../../../src/sim/random.ts";
 import type { Member } from "./fleet.ts";
-import { descendantsOf, type Seen } from "./processes.ts";
+import { descendantsOf } from "./processes.ts";
 import { type Fault, type FaultContext, pause, pick, type Strike } from "./strike.ts";
 
 const stopMinMs = 100;
@@ -10,9 +10,6 @@ const deadMaxMs = 6_000;
 const hourMs = 3_600_000;
 const midBuildWaitMs = 10_000;
 const lookMs = 20;
-
-/** Processes below nodes that were killed: none of them may be there in the end. */
-export const orphans: Seen[] = [];
 
 export const processFaults: Readonly<Record<string, Fault>> = {
   kill: (context, random) => end(context, random, "SIGKILL", ({ role }) => role === "worker"),
@@ -81,7 +78,7 @@ async function end(
   if (picked === undefined || node === undefined) return undefined;
   const { member, free } = picked;
   if (how === "SIGKILL") {
-    orphans.push(...(await descendantsOf(node.child.pid)));
+    context.orphans.push(...(await descendantsOf(node.child.pid)));
     member.killed.add(node);
   }
   node.child.kill(how);

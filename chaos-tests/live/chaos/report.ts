@@ -6,6 +6,10 @@ export function failed(verdict: Verdict): boolean {
   return [lost, wrong, leaked, broken].some((problems) => problems.length > 0);
 }
 
+function counted(entries: readonly (readonly [string, number])[]): string {
+  return entries.map(([what, count]) => `${what} ${count}`).join(", ");
+}
+
 /** What has to happen some time in a run that is long enough, or it has tested nothing. */
 export function neverSeen({ unfired, seen, lies }: Verdict): readonly string[] {
   const taken = [...lies.values()].reduce((sum, lie) => sum + lie.taken, 0);
@@ -29,11 +33,12 @@ export function closingLine({ fired, builds, jobs, lost, wrong, leaked }: Verdic
 export function describe(verdict: Verdict): string {
   const { fired, skipped, unfired, lies, seen, progressMs, wallMs } = verdict;
   const lines = [
-    `faults: ${[...fired].map(([kind, count]) => `${kind} ${count}`).join(", ")}`,
+    `faults: ${counted([...fired])}`,
     ...[...skipped].map(([kind, why]) => `skipped: ${kind}: ${why}`),
     ...(unfired.length > 0 ? [`did not strike: ${unfired.join(", ")}`] : []),
     `lies: ${[...lies].map(([lie, { met, refused, taken }]) => `${lie} (heard by ${met}, refused by ${refused}, took ${taken})`).join(", ")}`,
     `tasks: ${seen.stolen} stolen, ${seen.requeued} queued again; peers refused ${seen.refused} times`,
+    `nodes turned each other away: ${counted(Object.entries(seen.quarrels)) || "never"}`,
     `after a calm, work went on within ${(Math.max(0, ...progressMs) / 1000).toFixed(1)} s at most`,
     `${(wallMs / 1000).toFixed(0)} s in all`,
   ];
@@ -43,11 +48,16 @@ export function describe(verdict: Verdict): string {
   return lines.join("\n");
 }
 
+export function replayCommand({ seed, minutes }: Verdict): string {
+  return `npm run chaos -- --minutes ${minutes} --seed ${seed} --verbose`;
+}
+
 /** As one JSON object. */
 export function plain(verdict: Verdict): object {
   const { fired, skipped, lies, ...rest } = verdict;
   return {
     ...rest,
+    replay: replayCommand(verdict),
     fired: Object.fromEntries(fired),
     skipped: Object.fromEntries(skipped),
     lies: Object.fromEntries(lies),

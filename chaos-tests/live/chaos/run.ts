@@ -7,7 +7,7 @@
  */
 import { parseArgs } from "node:util";
 import { faultKinds } from "./faults.ts";
-import { closingLine, describe, failed, neverSeen, plain } from "./report.ts";
+import { closingLine, describe, failed, neverSeen, plain, replayCommand } from "./report.ts";
 import { runChaos } from "./scenario.ts";
 
 const minuteMs = 60_000;
@@ -78,9 +78,7 @@ async function main(): Promise<void> {
       process.stdout.write(`${describe(verdict)}\n`);
       for (const what of missed) process.stdout.write(`NEVER: ${what}\n`);
       if (isBad) {
-        process.stdout.write(
-          `replay: npm run chaos -- --minutes ${minutes} --seed ${seed} --verbose\n`,
-        );
+        process.stdout.write(`replay: ${replayCommand(verdict)}\n`);
       }
       process.stdout.write(`${closingLine(verdict)}\n`);
     }

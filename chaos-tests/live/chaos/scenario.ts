@@ -19,7 +19,7 @@ import { mountSmallDisk } from "./disk-faults.ts";
 import { createStorm, type Storm } from "./faults.ts";
 import { type Fleet, type Member, startFleet, whole } from "./fleet.ts";
 import { type Liar, type LieCount, startLiarProcess } from "./liar-control.ts";
-import { orphans } from "./process-faults.ts";
+import type { Seen } from "./processes.ts";
 import type { ProjectOptions } from "./project.ts";
 import { pause } from "./strike.ts";
 import { startWorkload, type Workload } from "./workload.ts";
@@ -43,6 +43,7 @@ export interface ChaosOptions {
 
 export interface Verdict {
   readonly seed: number;
+  readonly minutes: number;
   readonly wallMs: number;
   readonly fired: ReadonlyMap<string, number>;
   /** Kinds that this machine does not allow, and why. */
@@ -77,11 +78,16 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     skipped.set("full-disk", disk);
     say(`skipped full-disk: ${disk}`);
   }
-  const running: Running = { fleet: undefined, liar: undefined, workload: undefined };
+  const running: Running = {
+    fleet: undefined,
+    liar: undefined,
+    workload: undefined,
+    storm: undefined,
+    orphans: [],
+  };
   const outcome: Outcome = { lost: [], wrong: [], leaked: [], broken: [], progressMs: [] };
-  let storm: Storm | undefined;
   try {
-    storm = await weather(world, typeof disk === "string" ? undefined : disk.folder);
+    await weather(world, typeof disk === "string" ? undefined : disk.folder);
     await settle(world, running, outcome, signal);
   } catch (error) {
     if (!signal.aborted) outcome.broken.push(String(error instanceof Error ? error.stack : error));
@@ -91,10 +97,11 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     });
   }
   signal.throwIfAborted();
-  const { fleet, liar, workload } = running;
+  const { fleet, liar, workload, storm } = running;
   const fired = storm?.fired ?? new Map<string, number>();
   return {
     seed: options.seed,
+    minutes: options.durationMs / 60_000,
     wallMs: performance.now() - startedMs,
     fired,
     skipped,
@@ -107,7 +114,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   };
 
   /** Starts everything and lets it storm until the time is over. */
-  async function weather(world: World, smallDisk: string | undefined): Promise<Storm> {
+  async function weather(world: World, smallDisk: string | undefined): Promise<void> {
     const random = createSeededRandom(`live ${options.seed}`);
     const fleet = await startFleet(world, random.fork("fleet"), {
       workers: options.workers,
@@ -126,11 +133,14 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
       signal,
     );
     running.workload = workload;
-    const storm = createStorm({ world, fleet, workload, liar, signal }, random.fork("storm"), {
+    const { orphans } = running;
+    const context = { world, fleet, workload, liar, orphans, signal };
+    const storm = createStorm(context, random.fork("storm"), {
       without: new Set(skipped.keys()),
       only: options.only,
       say,
     });
+    running.storm = storm;
     const gaps = random.fork("gaps");
     const endMs = performance.now() + options.durationMs;
     while (performance.now() < endMs && !signal.aborted) {
@@ -144,7 +154,6 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
       outcome.progressMs.push(...(await progress(workload, [builder, jobber], outcome)));
       outcome.broken.push(...crashes(fleet.members, () => false));
     }
-    return storm;
   }
 
   /** How long each of them takes to get something done, now that all is calm. */
@@ -178,6 +187,8 @@ interface Running {
   fleet: Fleet | undefined;
   liar: Liar | undefined;
   workload: Workload | undefined;
+  storm: Storm | undefined;
+  readonly orphans: Seen[];
 }
 
 interface Outcome {
@@ -208,11 +219,13 @@ async function settle(
 /** Ends everything, whatever happened, and looks at what is left. */
 async function shutDown(
   world: World,
-  { fleet, liar, workload }: Running,
+  { fleet, liar, workload, storm, orphans }: Running,
   { lost, wrong, leaked, broken }: Outcome,
   unmount: () => void,
 ): Promise<void> {
   const members = fleet?.members ?? [];
+  // Nobody may be brought back once all are ended.
+  await storm?.calm().catch((error: unknown) => broken.push(String(error)));
   // Whoever is stopped hears no signal but SIGKILL.
   for (const member of members) member.node()?.child.kill("SIGCONT");
   await workload?.stop().catch((error: unknown) => broken.push(String(error)));

@@ -3,6 +3,7 @@ import type { SeededRandom } from "../../../src/sim/random.ts";
 import type { World } from "../nodes.ts";
 import type { Fleet, Member, Part } from "./fleet.ts";
 import type { Liar } from "./liar-control.ts";
+import type { Seen } from "./processes.ts";
 import type { Workload } from "./workload.ts";
 
 export interface Strike {
@@ -18,6 +19,8 @@ export interface FaultContext {
   readonly fleet: Fleet;
   readonly workload: Workload;
   readonly liar: Liar;
+  /** Processes below nodes that were killed: none of them may be there in the end. */
+  readonly orphans: Seen[];
   readonly signal: AbortSignal;
 }
 
