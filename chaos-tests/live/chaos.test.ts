@@ -37,7 +37,7 @@ test.skipIf(!canBuild)(
     expect(verdict.builds).toBeGreaterThan(0);
     expect(verdict.jobs).toBeGreaterThan(0);
     expect(verdict.seen.stolen).toBeGreaterThan(0);
-    expect(verdict.seen.requeued).toBeGreaterThan(0);
+    expect(Object.keys(verdict.seen.requeued)).not.toEqual([]);
     expect(verdict.fired.size).toBeGreaterThanOrEqual(8);
     expect(verdict.fired.has("liar")).toBe(true);
   },

@@ -63,7 +63,8 @@ export function lostTasks(members: readonly Member[]): readonly string[] {
 
 export interface Sightings {
   readonly stolen: number;
-  readonly requeued: number;
+  /** Tasks that came back from a thief, by why. */
+  readonly requeued: Readonly<Record<string, number>>;
   readonly refused: number;
   /** How often nodes of the mesh turned each other away, by the reason given. */
   readonly quarrels: Readonly<Record<string, number>>;
@@ -74,17 +75,23 @@ export function sightings(members: readonly Member[]): Sightings {
   const count = (fits: (event: Readonly<Record<string, unknown>>) => boolean): number =>
     events.filter(fits).length;
   const own = new Set(members.flatMap(({ lives }) => lives().map(({ peerId }) => peerId)));
-  const quarrels: Record<string, number> = {};
-  for (const { event, peer, reason } of events) {
-    if (event !== "peer-refused" || !own.has(String(peer))) continue;
-    // Without the numbers in it, which are others each time.
-    const what = String(reason).replaceAll(/\d+/g, "N").slice(0, 120);
-    quarrels[what] = (quarrels[what] ?? 0) + 1;
-  }
+  const reasons = (name: string, fits: (peer: string) => boolean): Record<string, number> => {
+    const counts: Record<string, number> = {};
+    for (const { event, peer, reason } of events) {
+      if (event !== name || !fits(String(peer))) continue;
+      // Without names and numbers, which are others each time.
+      const what = String(reason)
+        .replaceAll(/[0-9a-f]{64}|\b12D3\w+|\d+/g, "N")
+        .replaceAll(/\/\S+/g, "PATH")
+        .slice(0, 100);
+      counts[what] = (counts[what] ?? 0) + 1;
+    }
+    return counts;
+  };
   return {
-    quarrels,
+    quarrels: reasons("peer-refused", (peer) => own.has(peer)),
     stolen: count(({ event, source }) => event === "task-done" && source === "there"),
-    requeued: count(({ event }) => event === "task-requeued"),
+    requeued: reasons("task-requeued", () => true),
     refused: count(({ event }) => event === "peer-refused"),
   };
 }

@@ -92,7 +92,8 @@ export function startLiarProcess(fleet: Fleet, folder: string): Liar {
       if (next.length === 0) next = [...names];
       const [lie = ""] = next.splice(random.below(next.length), 1);
       const addrs = fleet.members.flatMap((member) => member.node()?.addrs[0] ?? []);
-      const forMs = Math.round(random.between(lieMinMs, lieMaxMs));
+      const drawnMs = Math.round(random.between(lieMinMs, lieMaxMs));
+      const forMs = Math.max(drawnMs, lies[lie]?.minMs ?? 0);
       const order: LieOrder = { lie, addrs, forMs };
       child.stdin.write(`${JSON.stringify(order)}\n`);
       telling = new Promise<void>((resolve) => told.push(resolve)).then(() => {

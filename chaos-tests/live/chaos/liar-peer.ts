@@ -44,6 +44,8 @@ export interface Lie {
   /** `refused`: whoever hears it has to turn the liar away. `borne`: it only must not harm. */
   readonly end: "refused" | "borne";
   readonly hooks: LiarHooks;
+  /** Told at least this long. */
+  readonly minMs?: number;
 }
 
 export interface LiarPeer {

@@ -49,7 +49,8 @@ const helloLies: Readonly<Record<string, Lie>> = {
     // Field 1, the version: 99.
     raw(stream, encodeFrame(frameOf(1, { payload: Uint8Array.of(8, 99) }))),
   ),
-  "hello-silence": refusedHello(() => {}),
+  // Nodes wait 5 s for a hello.
+  "hello-silence": { ...refusedHello(() => {}), minMs: 8_000 },
 };
 
 function refusedHello(hello: (stream: Stream) => void): Lie {

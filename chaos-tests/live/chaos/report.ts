@@ -16,7 +16,9 @@ export function neverSeen({ unfired, seen, lies }: Verdict): readonly string[] {
   return [
     ...unfired.map((kind) => `the fault ${kind} never struck`),
     ...(seen.stolen === 0 ? ["nothing was stolen"] : []),
-    ...(seen.requeued === 0 ? ["nothing was queued again"] : []),
+    ...["lease expired", "peer left"]
+      .filter((why) => (seen.requeued[why] ?? 0) === 0)
+      .map((why) => `nothing was queued again because: ${why}`),
     ...(seen.refused === 0 ? ["no peer was refused"] : []),
     ...(taken === 0 && lies.size > 0 ? ["the liar was given no task"] : []),
   ];
@@ -37,7 +39,8 @@ export function describe(verdict: Verdict): string {
     ...[...skipped].map(([kind, why]) => `skipped: ${kind}: ${why}`),
     ...(unfired.length > 0 ? [`did not strike: ${unfired.join(", ")}`] : []),
     `lies: ${[...lies].map(([lie, { met, refused, taken }]) => `${lie} (heard by ${met}, refused by ${refused}, took ${taken})`).join(", ")}`,
-    `tasks: ${seen.stolen} stolen, ${seen.requeued} queued again; peers refused ${seen.refused} times`,
+    `tasks: ${seen.stolen} stolen; peers refused ${seen.refused} times`,
+    `queued again: ${counted(Object.entries(seen.requeued)) || "never"}`,
     `nodes turned each other away: ${counted(Object.entries(seen.quarrels)) || "never"}`,
     `after a calm, work went on within ${(Math.max(0, ...progressMs) / 1000).toFixed(1)} s at most`,
     `${(wallMs / 1000).toFixed(0)} s in all`,
@@ -48,8 +51,9 @@ export function describe(verdict: Verdict): string {
   return lines.join("\n");
 }
 
-export function replayCommand({ seed, minutes }: Verdict): string {
-  return `npm run chaos -- --minutes ${minutes} --seed ${seed} --verbose`;
+export function replayCommand({ seed, minutes, only }: Verdict): string {
+  const kinds = only === undefined ? "" : ` --only ${only.join(",")}`;
+  return `npm run chaos -- --minutes ${minutes} --seed ${seed}${kinds} --verbose`;
 }
 
 /** As one JSON object. */

@@ -44,6 +44,7 @@ export interface ChaosOptions {
 export interface Verdict {
   readonly seed: number;
   readonly minutes: number;
+  readonly only: readonly string[] | undefined;
   readonly wallMs: number;
   readonly fired: ReadonlyMap<string, number>;
   /** Kinds that this machine does not allow, and why. */
@@ -102,6 +103,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   return {
     seed: options.seed,
     minutes: options.durationMs / 60_000,
+    only: options.only,
     wallMs: performance.now() - startedMs,
     fired,
     skipped,
