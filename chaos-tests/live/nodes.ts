@@ -159,7 +159,8 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
       clearTimeout(late);
       resolveReady(event);
     });
-    void exited.then((code) => {
+    // Not at its exit: what it said last may still be on its way.
+    child.once("close", (code) => {
       clearTimeout(late);
       reject(new Error(`node ${name} ended with ${code}: ${stderr}`));
     });

@@ -52,6 +52,9 @@ const clockShift = resolve(import.meta.dirname, "clock-shift.ts");
 const portMin = 20_000;
 const portMax = 30_000;
 const portTries = 100;
+/** How often, and after how long, a node is started again whose disk was full. */
+const fullTriesMax = 60;
+const fullPauseMs = 500;
 
 export async function startFleet(
   world: World,
@@ -119,17 +122,27 @@ async function createMember(
       if (node() !== undefined) return;
       const isFirst = lives.length === 0;
       const known = invite();
-      const life = await world.start({
-        name,
-        dataDir,
-        listen: `/ip4/127.0.0.1/tcp/${port}`,
-        ownGroup: true,
-        // Only its first life is told where the mesh is.
-        ...(isFirst && known !== undefined ? { invite: known } : {}),
-        extra: ["--announce", `/ip4/127.0.0.1/tcp/${proxy.port}`],
-        env: { NODE_OPTIONS: `--import=${clockShift}`, MESH_CHAOS_CLOCK: clockFile },
-      });
-      lives.push(life);
+      const start = () =>
+        world.start({
+          name,
+          dataDir,
+          listen: `/ip4/127.0.0.1/tcp/${port}`,
+          ownGroup: true,
+          // Only its first life is told where the mesh is.
+          ...(isFirst && known !== undefined ? { invite: known } : {}),
+          extra: ["--announce", `/ip4/127.0.0.1/tcp/${proxy.port}`],
+          env: { NODE_OPTIONS: `--import=${clockShift}`, MESH_CHAOS_CLOCK: clockFile },
+        });
+      for (let tries = 1; ; tries += 1) {
+        try {
+          lives.push(await start());
+          return;
+        } catch (error) {
+          // While its disk is full it says so, and does not start.
+          if (!String(error).includes("ENOSPC") || tries > fullTriesMax) throw error;
+          await new Promise((wake) => setTimeout(wake, fullPauseMs));
+        }
+      }
     },
   };
 }
