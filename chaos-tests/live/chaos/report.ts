@@ -57,7 +57,7 @@ export function replayCommand({ seed, minutes, only }: Verdict): string {
 }
 
 /** As one JSON object. */
-export function plain(verdict: Verdict): object {
+export function plain(verdict: Verdict, never: readonly string[]): object {
   const { fired, skipped, lies, ...rest } = verdict;
   return {
     ...rest,
@@ -65,6 +65,7 @@ export function plain(verdict: Verdict): object {
     fired: Object.fromEntries(fired),
     skipped: Object.fromEntries(skipped),
     lies: Object.fromEntries(lies),
-    ok: !failed(verdict),
+    never,
+    ok: !failed(verdict) && never.length === 0,
   };
 }

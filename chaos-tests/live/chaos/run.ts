@@ -73,7 +73,7 @@ async function main(): Promise<void> {
     const missed = minutes < longMinutes ? [] : neverSeen(verdict);
     const isBad = failed(verdict) || missed.length > 0;
     if (values.json) {
-      process.stdout.write(`${JSON.stringify(plain(verdict))}\n`);
+      process.stdout.write(`${JSON.stringify(plain(verdict, missed))}\n`);
     } else {
       process.stdout.write(`${describe(verdict)}\n`);
       for (const what of missed) process.stdout.write(`NEVER: ${what}\n`);
