@@ -4,15 +4,8 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import {
-  expectSame,
-  has,
-  leftovers,
-  type MeshBuilt,
-  meshBuild,
-  snapshot,
-  testMaxMs,
-} from "./builds.ts";
+import { expectSame, has, type MeshBuilt, meshBuild, testMaxMs } from "./builds.ts";
+import { leftovers, snapshot } from "./files.ts";
 import {
   cacheStats,
   copyExample,

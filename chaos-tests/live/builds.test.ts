@@ -2,14 +2,8 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import {
-  expectSame,
-  has,
-  meshBuild as meshBuildFrom,
-  type Summary,
-  snapshot,
-  testMaxMs,
-} from "./builds.ts";
+import { expectSame, has, meshBuild as meshBuildFrom, type Summary, testMaxMs } from "./builds.ts";
+import { snapshot } from "./files.ts";
 import { copyExample, createWorld, type LiveNode, startMesh, type World } from "./nodes.ts";
 
 const examples = resolve(import.meta.dirname, "../../examples");

@@ -1,6 +1,6 @@
 /** Builds with the mesh for the live tests: what they say, and what they leave. */
 import { execFileSync } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import type { CommandResult, LiveNode, World } from "./nodes.ts";
@@ -54,27 +54,10 @@ export async function meshBuild(
   return { ...result, summary: JSON.parse(await readFile(path, "utf8")) as Summary };
 }
 
-/** Every file below a folder whose name `wanted` matches, with its bytes. */
-export async function snapshot(folder: string, wanted: RegExp): Promise<Map<string, Buffer>> {
-  const files = new Map<string, Buffer>();
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name);
-    if (entry.isFile() && wanted.test(entry.name))
-      files.set(path.slice(folder.length + 1), await readFile(path));
-  }
-  return files;
-}
-
 export function expectSame(mesh: Map<string, Buffer>, plain: Map<string, Buffer>): void {
   expect([...mesh.keys()].sort()).toEqual([...plain.keys()].sort());
   const different = [...plain].filter(([path, bytes]) => !mesh.get(path)?.equals(bytes));
   expect(different.map(([path]) => path)).toEqual([]);
-}
-
-/** Files that a node puts beside an output's place for a moment, and that nobody took away. */
-export async function leftovers(folder: string): Promise<readonly string[]> {
-  const names = await readdir(folder, { recursive: true });
-  return names.filter((name) => /(^|\/)\.mesh/.test(name));
 }
 
 /** Tasks whose results were known. */

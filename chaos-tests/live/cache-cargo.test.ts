@@ -2,16 +2,8 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  drawAll,
-  expectSame,
-  has,
-  hits,
-  type MeshBuilt,
-  meshBuild,
-  snapshot,
-  testMaxMs,
-} from "./builds.ts";
+import { drawAll, expectSame, has, hits, type MeshBuilt, meshBuild, testMaxMs } from "./builds.ts";
+import { snapshot } from "./files.ts";
 import { copyExample, createWorld, type LiveNode, meet, type World } from "./nodes.ts";
 
 let world: World;

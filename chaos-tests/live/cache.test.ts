@@ -2,17 +2,8 @@
 import { appendFile, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  drawAll,
-  expectSame,
-  has,
-  hits,
-  leftovers,
-  type MeshBuilt,
-  meshBuild,
-  snapshot,
-  testMaxMs,
-} from "./builds.ts";
+import { drawAll, expectSame, has, hits, type MeshBuilt, meshBuild, testMaxMs } from "./builds.ts";
+import { leftovers, snapshot } from "./files.ts";
 import {
   type CacheStats,
   cacheStats,

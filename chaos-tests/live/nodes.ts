@@ -28,6 +28,10 @@ export interface NodeFlags {
   readonly invite?: string;
   readonly name?: string;
   readonly dataDir?: string;
+  /** Default: any port of the loopback. */
+  readonly listen?: string;
+  /** In a process group of its own, which a Ctrl-C in the terminal does not reach. */
+  readonly ownGroup?: boolean;
   readonly extra?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Gets every event when it comes, in place of `LiveNode.events`: for runs of very many. */
@@ -127,7 +131,7 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
     "--name",
     name,
     "--listen",
-    "/ip4/127.0.0.1/tcp/0",
+    flags.listen ?? "/ip4/127.0.0.1/tcp/0",
     "--no-mdns",
     "--slots",
     String(flags.slots ?? 1),
@@ -142,6 +146,7 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
   const child = spawn(process.execPath, [program, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...flags.env },
+    detached: flags.ownGroup === true,
   });
   const events: Record<string, unknown>[] = [];
   let stderr = "";
@@ -162,7 +167,8 @@ async function startNode(folder: string, index: number, flags: NodeFlags): Promi
       clearTimeout(late);
       resolveReady(event);
     });
-    void exited.then((code) => {
+    // Not at its exit: what it said last may still be on its way.
+    child.once("close", (code) => {
       clearTimeout(late);
       reject(new Error(`node ${name} ended with ${code}: ${stderr}`));
     });

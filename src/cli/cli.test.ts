@@ -207,6 +207,7 @@ test.each([
   [["join", "--sandbox", "docker"], /--sandbox takes bwrap or unshare or none/],
   [["join", "--cache-size", "20"], /--cache-size takes a size/],
   [["join", "--listen", "here"], /--listen takes an address/],
+  [["join", "--announce", "here"], /--announce takes an address/],
   [["run", "no.json"], /cannot read the job no\.json/],
   [["run"], /missing required argument/],
 ])("wrong usage, %j, gets one line and exit code 2", async (args, message) => {

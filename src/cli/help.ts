@@ -27,6 +27,8 @@ Examples:
   $ mesh-node join mesh1-…                   every other machine
   $ mesh-node join --slots 4 --name attic    lend four slots only
   $ mesh-node join --listen 0.0.0.0:4001     a fixed port, for a firewall rule
+  $ mesh-node join --listen 0.0.0.0:4001 --announce 203.0.113.5:4001
+                                             behind a router that forwards the port
   $ mesh-node join --json | jq .             for scripts
 `;
 

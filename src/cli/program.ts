@@ -129,6 +129,7 @@ function dataDir(command: Command, { env }: Place): string {
 
 interface JoinFlags {
   readonly listen: readonly string[];
+  readonly announce: readonly string[];
   readonly bootstrap: readonly string[];
   readonly label: readonly string[];
   readonly slots?: string;
@@ -151,6 +152,7 @@ function addJoin(program: Command, place: Place): void {
     .summary("lend this machine to the mesh and use the others")
     .description(text.join)
     .option("--listen <address>", "where others reach this node (several allowed)", several, [])
+    .option("--announce <address>", "tell others this instead (several allowed)", several, [])
     .option("--bootstrap <address>", "a node to look for first (several allowed)", several, [])
     .option("--slots <n>", "tasks at once on this machine (default: one per core)")
     .option("--name <name>", "how others see this node (default: the host's name)")
@@ -172,6 +174,10 @@ function addJoin(program: Command, place: Place): void {
           flags.listen.length === 0
             ? undefined
             : flags.listen.map((addr) => parseAddr("--listen", addr)),
+        announce:
+          flags.announce.length === 0
+            ? undefined
+            : flags.announce.map((addr) => parseAddr("--announce", addr)),
         bootstrap: flags.bootstrap.map((addr) => parseAddr("--bootstrap", addr)),
         slots: flags.slots === undefined ? undefined : parseCount("--slots", flags.slots, slotsMax),
         name: flags.name,

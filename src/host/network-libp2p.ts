@@ -54,6 +54,8 @@ export interface NodeOptions {
   /** Undefined: no discovery on the LAN. */
   readonly mdnsTag: string | undefined;
   readonly listen: readonly string[];
+  /** Told to others instead of `listen`; empty: `listen` itself. */
+  readonly announce: readonly string[];
   readonly name: string;
   /** Whether libp2p may dial this peer by itself. */
   readonly mayDial: (peer: string) => boolean;
@@ -95,7 +97,10 @@ export async function startLibp2p(options: NodeOptions): Promise<Libp2pNode> {
     nodeInfo: { name: "mesh-node", userAgent: `mesh-node (${options.name})` },
     addresses: {
       listen: [...options.listen],
+      announce: [...options.announce],
       announceFilter: (all) => {
+        // Somebody who names an address knows better what is worth telling.
+        if (options.announce.length > 0) return all;
         const told = new Set(worthTelling(all.map(String), ownInterfaces()));
         return all.filter((addr) => told.has(addr.toString()));
       },

@@ -1,6 +1,7 @@
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer, type Server } from "node:net";
+import { connect as connectTcp, createServer, type Server } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import type { PeerChange, Stream } from "./host.ts";
 import { createNetwork } from "./network.ts";
@@ -247,6 +248,35 @@ test("its addresses have a real port and its peer id, the ones for other machine
   const pattern = new RegExp(`^/ip4/[\\d.]+/tcp/[1-9]\\d*/p2p/${a.self}$`);
   for (const addr of addrs) expect(addr).toMatch(pattern);
   expect(addrs.findIndex((addr) => addr.startsWith("/ip4/127."))).toBe(addrs.length - 1);
+});
+
+test("what it announces is all that others are told, and leads to it", async () => {
+  const reserved = await startNetwork();
+  const own = addrOf(reserved).split("/p2p/")[0] ?? "";
+  await reserved.close();
+  let passed = 0;
+  const forward = createServer((socket) => {
+    passed += 1;
+    socket.pipe(connectTcp(Number(own.split("/")[4]), "127.0.0.1")).pipe(socket);
+  });
+  onTestFinished(() => void forward.close());
+  await new Promise<void>((resolve) => forward.listen(0, "127.0.0.1", resolve));
+  const address = forward.address();
+  assert(typeof address === "object" && address !== null);
+  const announced = `/ip4/127.0.0.1/tcp/${address.port}`;
+  const [a, b] = [
+    await startNetwork({ listen: [own], announce: [announced] }),
+    await startNetwork(),
+  ];
+  expect(a.listenAddrs()).toEqual([`${announced}/p2p/${a.self}`]);
+  expect(await b.connect(addrOf(a), never)).toBe(a.self);
+  expect(passed).toBe(1);
+});
+
+test("an announced address has a port that can be dialled", async () => {
+  await expect(startNetwork({ announce: ["/ip4/127.0.0.1/tcp/0"] })).rejects.toMatchObject({
+    code: "usage",
+  });
 });
 
 test("a closed network has hung up and freed its port", async () => {

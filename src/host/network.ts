@@ -30,6 +30,8 @@ export interface NetworkOptions {
   readonly meshKey: Uint8Array;
   /** Where to listen, as multiaddrs. Default: a free port on every IPv4 interface. */
   readonly listen?: readonly string[];
+  /** What to tell others instead of the addresses it listens on, as multiaddrs with a port. */
+  readonly announce?: readonly string[];
   /** Addresses that `onFound` reports at the start and again while this node is alone. */
   readonly bootstrap: readonly string[];
   /** Whether to look for members on the LAN, and be found there. */
@@ -59,6 +61,7 @@ export async function createNetwork(
   signal.throwIfAborted();
   const listen = options.listen ?? ["/ip4/0.0.0.0/tcp/0"];
   for (const addr of [...listen, ...options.bootstrap]) parseAddr(addr);
+  for (const addr of options.announce ?? []) checkAnnounced(parseAddr(addr));
 
   const self = options.identity.peerId;
   const clock = createClock();
@@ -82,7 +85,7 @@ export async function createNetwork(
 
   return {
     self,
-    listenAddrs: () => ownAddrs(node, self),
+    listenAddrs: () => ownAddrs(options.announce ?? node.listenAddrs(), self),
     connect: (addr, until) => connectTo(parts, addr, until),
     open: (peer, protocol, until) => openStream(parts, peer, protocol, until),
     serve(protocol, onStream) {
@@ -213,6 +216,7 @@ function nodeOptions(
     prologue: noisePrologue(options.meshKey),
     mdnsTag: options.mdns ? mdnsTag(options.meshKey) : undefined,
     listen,
+    announce: options.announce ?? [],
     name: options.name,
     mayDial: (peer) => !rest.lasts(peer),
     onFound,
@@ -223,9 +227,16 @@ function withoutPeerOrNothing(addr: Multiaddr | undefined): string | undefined {
   return addr === undefined ? undefined : withoutPeer(addr.toString());
 }
 
-function ownAddrs(node: Libp2pNode, self: PeerId): readonly string[] {
-  const addrs = node.listenAddrs().map((addr) => withPeer(withoutPeer(addr), self));
+function ownAddrs(told: readonly string[], self: PeerId): readonly string[] {
+  const addrs = told.map((addr) => withPeer(withoutPeer(addr), self));
   return nearestFirst(addrs, ownInterfaces());
+}
+
+/** Only the system knows what port 0 becomes, and nobody can dial it. Code "usage". */
+function checkAnnounced(addr: Multiaddr): void {
+  const port = addr.getComponents().find(({ name }) => name === "tcp")?.value;
+  if (port !== "0") return;
+  throw new MeshError("usage", `"${addr}" has no port that others could dial`);
 }
 
 /** Peers that came up in the answers of other peers; in a small mesh all of them are known. */

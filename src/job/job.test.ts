@@ -1,10 +1,10 @@
 /** Jobs on a node of their own: real modules, a real owner, real threads. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { textOf, utf8 } from "../base/bytes.ts";
-import { makeDigest } from "../base/digest.ts";
+import { type Digest, hashHexOf, makeDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import { asPeerId } from "../base/ids.ts";
 import { compile, jobModule } from "../exec/wasm-fixture.ts";
@@ -94,6 +94,16 @@ function watched(): { readonly owner: Owner; readonly labels: string[]; most(): 
   return { owner, labels, most: () => most };
 }
 
+/** Turns a bit of a blob's file, as a failing disk would. */
+async function damage(digest: Digest): Promise<void> {
+  const hex = hashHexOf(digest);
+  const path = join(dataDir, "blobs", hex.slice(0, 2), hex.slice(2, 4), hex);
+  const bytes = await readFile(path);
+  bytes[0] = (bytes[0] ?? 0) ^ 1;
+  await chmod(path, 0o755);
+  await writeFile(path, bytes, { flag: "r+" });
+}
+
 const upper = "store<u8>(start, load<u8>(start) - 32); return pack(start, size);";
 
 test("a job is split, executed and merged, in the order of its chunks", async () => {
@@ -124,6 +134,26 @@ test("the example counts words", async () => {
   const { output, chunks } = await run(module, "to be or not to be, ".repeat(8000));
   expect(output).toBe("16000 be\n16000 to\n8000 not\n8000 or\n");
   expect(chunks).toBe(3);
+});
+
+test("files that the disk damages under a job are stored again, and it ends well", async () => {
+  const module = await jobModule(upper);
+  const hurt = new Set<string>();
+  const output = await run(module, "abc", {
+    deps: {
+      async execute(spec, onProgress, signal) {
+        // The module, and what each kind of call reads, once each.
+        for (const input of spec.inputs) {
+          if (input.kind !== "file" || hurt.has(`${spec.argv[0]} ${input.path}`)) continue;
+          hurt.add(`${spec.argv[0]} ${input.path}`);
+          await damage(input.digest);
+        }
+        return node.execute(spec, onProgress, signal);
+      },
+    },
+  });
+  expect([...readChunks(utf8(output.output), 10)].map(textOf)).toEqual([..."ABC"]);
+  expect(hurt.size).toBe(6);
 });
 
 test("a trap in one chunk fails the job, and its message names the chunk", async () => {

@@ -188,6 +188,10 @@ async function call(
     if (found === undefined) throw new MeshError("malformed", `${label}: no output`);
     return found.digest;
   };
+  const storeAgain = async (): Promise<void> => {
+    await store.put(job.module);
+    await store.put(input);
+  };
   try {
     const outcome = await owner.submit(
       {
@@ -197,9 +201,12 @@ async function call(
         action: encodeAction(spec),
         whyHere: undefined,
         async runHere(inner) {
-          const outcome = await execute(spec, () => {}, inner);
-          if (outcome.exitCode === 0) output = await store.read(outputOf(outcome));
-          else trap = textOf(await store.read(outcome.stderr)).trim();
+          const outcome = await whileDamaged(async () => {
+            const ran = await execute(spec, () => {}, inner);
+            if (ran.exitCode === 0) output = await store.read(outputOf(ran));
+            else trap = textOf(await store.read(ran.stderr)).trim();
+            return ran;
+          }, storeAgain);
           return outcome.exitCode;
         },
         async commit(outcome: ActionOutcome, peer: PeerId, inner: AbortSignal) {
@@ -223,6 +230,22 @@ async function call(
     throw named(error, label);
   } finally {
     pin.release();
+  }
+}
+
+/** A disk that has damaged a file of this once may do so again, but not for ever. */
+const damagedMax = 3;
+
+/** What a disk has lost is still in memory here: it is stored again, and the run begins anew. */
+async function whileDamaged<T>(run: () => Promise<T>, storeAgain: () => Promise<void>): Promise<T> {
+  for (let times = 1; ; times += 1) {
+    try {
+      return await run();
+    } catch (error) {
+      const isDamaged = isMeshError(error, "blob-corrupt") || isMeshError(error, "blob-missing");
+      if (!isDamaged || times > damagedMax) throw error;
+      await storeAgain();
+    }
   }
 }
 

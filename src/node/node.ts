@@ -127,6 +127,7 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
       clock,
       peers: () => directory.peers().map(({ id }) => id),
       allowed: (peer) => directory.admitted(peer),
+      emit,
     },
     {},
     signal,

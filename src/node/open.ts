@@ -45,6 +45,8 @@ export interface OpenOptions {
   readonly dataDir: string;
   /** Multiaddrs; undefined: a free port on every interface. */
   readonly listen: readonly string[] | undefined;
+  /** Multiaddrs to tell others instead; undefined: where it listens. */
+  readonly announce?: readonly string[] | undefined;
   readonly bootstrap: readonly string[];
   readonly mdns: boolean;
   readonly slots: number;
@@ -248,12 +250,15 @@ async function readIdentity(disk: Disk, path: string): Promise<Identity> {
 }
 
 function joinNetwork(
-  { listen, mdns }: OpenOptions,
+  { listen, announce, mdns }: OpenOptions,
   identity: Identity,
   { meshKey, name }: Membership,
   signal: AbortSignal,
 ): Promise<Network> {
-  const where = listen === undefined ? {} : { listen };
+  const where = {
+    ...(listen === undefined ? {} : { listen }),
+    ...(announce === undefined ? {} : { announce }),
+  };
   return createNetwork({ identity, meshKey, bootstrap: [], mdns, name, ...where }, signal);
 }
 

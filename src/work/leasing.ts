@@ -262,19 +262,23 @@ export function createLeasing(deps: LeasingDeps): Leasing {
   }
 
   /** First commit wins. */
-  function dropOthers({ id, task, expectedMs }: Entry, before: TaskState, winner: number): void {
+  function dropOthers(
+    { id, task, expectedMs, isFamiliar }: Entry,
+    before: TaskState,
+    winner: number,
+  ): void {
     for (const { thief, attempt, grantedMs } of holdersOf(before)) {
       if (attempt === winner) continue;
       voice.cancel(thief, id, attempt);
       // It would have taken still longer.
-      pace.ran(thief, leases.nowMs() - grantedMs, expectedMs);
+      if (isFamiliar) pace.ran(thief, leases.nowMs() - grantedMs, expectedMs);
       const reason = "another attempt was faster";
       emit({ event: "task-released", task: id, build: task.build, peer: thief, attempt, reason });
     }
   }
 
   function learn(
-    { task, expectedMs, movedBytes }: Entry,
+    { task, expectedMs, isFamiliar, movedBytes }: Entry,
     peer: PeerId,
     { timings }: TaskDone,
   ): void {
@@ -282,7 +286,8 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     // Zero: the peer knew the result, which says nothing about how long a run takes.
     if (runMs === 0) return;
     deps.backups.spent(runMs);
-    pace.ran(peer, runMs, expectedMs);
+    // Of an unfamiliar one, nobody knows whether the task or the peer is slow.
+    if (isFamiliar) pace.ran(peer, runMs, expectedMs);
     pace.fetched(peer, movedBytes, fetchMs);
     durations.learn(task.kind, task.label, runMs / Math.max(1, pace.slowness(peer)));
   }
