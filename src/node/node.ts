@@ -67,7 +67,7 @@ export interface NodeOptions {
 
 export const nodeDefaults: Omit<NodeOptions, "own" | "bootstrap"> = {
   leaseMs: 2000,
-  beatMs: 500,
+  beatMs: 650,
   prefetchTasks: 16,
   strategy: "power-of-two",
   order: "critical-path",
@@ -76,6 +76,10 @@ export const nodeDefaults: Omit<NodeOptions, "own" | "bootstrap"> = {
 };
 
 const tasksMax = 100_000;
+/** Of a peer that has not said how many it has. */
+const slotsMax = 1024;
+/** On a local network, until it has been measured. */
+const rttGuessMs = 0.5;
 const retryMs = 100;
 const retryMaxMs = 2500;
 const keepAnsweredMs = 60_000;
@@ -144,7 +148,8 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
       ...{ self: host.network.self, clock, control: around.control, store, slots, durations, emit },
       idPrefix,
       peerOf: (peer) => {
-        const { slots: count = own.slots, rttMs = 0 } = directory.get(peer) ?? {};
+        if (peer === host.network.self) return { slots: own.slots, rttMs: 0 };
+        const { slots: count = slotsMax, rttMs = rttGuessMs } = directory.get(peer) ?? {};
         return { slots: count, rttMs };
       },
       onSpare: () => thief.wake(),

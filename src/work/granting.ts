@@ -54,6 +54,8 @@ const windowMin = 16;
 const cheapPart = 0.1;
 /** ... nor does this much at all. */
 const cheapMs = 5;
+/** Asking, small inputs and a turn or two of two event loops, however short the way is. */
+const gapMinMs = 1;
 /** A slot that idles for less than this part of a run is no loss. */
 const gapPart = 0.05;
 /** Tiny tasks are taken ahead for this long. */
@@ -167,7 +169,7 @@ export function createGranting(deps: GrantingDeps): Granting {
     { waiting, waitingMs }: There,
   ): boolean {
     if (expectedMs === 0) return false;
-    const gapMs = deps.peerOf(peer).rttMs + transferMs;
+    const gapMs = Math.max(gapMinMs, deps.peerOf(peer).rttMs) + transferMs;
     if (gapMs < gapPart * expectedMs) return false;
     return waiting === 0 || waitingMs + expectedMs <= aheadMaxMs;
   }

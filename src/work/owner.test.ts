@@ -91,7 +91,7 @@ test("a thief that only beats does not hold a task for ever", async () => {
   on.work.submit(on.mesh.node("n0"), { durationMs: 1000 });
   await on.pass(10);
   const { owner } = on.mesh.node("n0");
-  const request = create(StealRequestSchema, { room: 1, platforms });
+  const request = create(StealRequestSchema, { room: 1, idle: 1, platforms });
   const [grant] = owner.onSteal(stranger, request).grants;
   if (grant === undefined) throw new Error("nothing to steal");
   const held = [{ task: grant.task, attempt: grant.attempt, running: false }];
@@ -198,7 +198,7 @@ test("a thief gets at most half of what may leave, and of that the longest", asy
   await on.pass(10);
   const ask = (room: number) =>
     owner.owner
-      .onSteal(stranger, create(StealRequestSchema, { room, platforms }))
+      .onSteal(stranger, create(StealRequestSchema, { room, idle: room, platforms }))
       .grants.map(({ label }) => label);
   expect(ask(100)).toEqual(["long", "long", "long"]);
   expect(ask(1)).toEqual(["short"]);
@@ -211,7 +211,8 @@ test("a thief that can run nothing of it gets nothing", async () => {
   on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
   await on.pass(10);
   const ask = (names: string[], room: number) =>
-    owner.onSteal(stranger, create(StealRequestSchema, { room, platforms: names })).grants.length;
+    owner.onSteal(stranger, create(StealRequestSchema, { room, idle: room, platforms: names }))
+      .grants.length;
   expect(ask(["linux/aarch64", "wasm"], 5)).toBe(0);
   expect(ask(platforms, 0)).toBe(0);
   expect(ask(platforms, 5)).toBe(1);

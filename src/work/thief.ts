@@ -105,7 +105,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   let searching = false;
   let draining = false;
   /** The last owner asked found it worth its while to give more than fills the slots. */
-  let aheadPays = false;
+  let aheadPays = true;
 
   signal.addEventListener("abort", () => {
     for (const entry of held.all()) handBack(entry, "this node is stopping");
