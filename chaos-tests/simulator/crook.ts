@@ -10,7 +10,12 @@ import { utf8 } from "../../src/base/bytes.ts";
 import { digestOf } from "../../src/base/digest.ts";
 import type { Clock, Network, Stream } from "../../src/host/host.ts";
 import { sendMaxBytes } from "../../src/host/host.ts";
-import { controlFrame, controlFrameMaxBytes } from "../../src/peer/control-frames.ts";
+import {
+  controlFrame,
+  controlFrameMaxBytes,
+  encodeLoad,
+  splitLoad,
+} from "../../src/peer/control-frames.ts";
 import type { SeededRandom } from "../../src/sim/random.ts";
 import { createFrameDecoder, encodeFrame, type Frame, frameOf } from "../../src/wire/frame.ts";
 import {
@@ -186,15 +191,17 @@ export function createTricks(random: SeededRandom): Tricks {
           return stream.send(bytes);
         }
         const frames: Frame[] = [];
-        out.push(bytes, (frame) => {
-          if (trick === undefined) frames.push(frame, ...delayed.splice(0));
-          else frames.push(...outgoing(trick, frame));
+        out.push(bytes, (whole) => {
+          for (const frame of apart(whole))
+            if (trick === undefined) frames.push(frame, ...delayed.splice(0));
+            else frames.push(...outgoing(trick, frame));
         });
         return send(frames);
       },
       receive(onBytes) {
         stream.receive((bytes) => {
-          incoming.push(bytes, (frame) => {
+          incoming.push(bytes, (whole) => {
+            const frame = apart(whole).at(-1) ?? whole;
             if (trickOf() === "fails" && frame.type === controlFrame.stealGrant) failAll(frame);
             if (trickOf() === "claims" && frame.type === controlFrame.closed && random.chance(0.5))
               blurt(claims());
@@ -233,6 +240,12 @@ export function createTricks(random: SeededRandom): Tricks {
       return { ...output, contents };
     });
   }
+}
+
+/** A load that rides inside another message, and that message. */
+function apart(frame: Frame): readonly Frame[] {
+  const { load, rest } = splitLoad(frame);
+  return load === undefined ? [rest] : [encodeLoad(load), rest];
 }
 
 type OutputFile = NonNullable<TaskDone["result"]>["outputFiles"][number];

@@ -4,7 +4,11 @@ import { createMesh } from "./mesh.ts";
 import { createWorkload } from "./workload.ts";
 
 test("a host that joins gets work, and one that leaves hands its work back at once", async () => {
-  const mesh = await createMesh("churn", { nodes: 2, slots: () => 1 });
+  const mesh = await createMesh("churn", {
+    nodes: 2,
+    slots: () => 1,
+    node: () => ({ drainMs: 0 }),
+  });
   const { simulation } = mesh;
   const requeued: string[] = [];
   mesh.onEvent((_node, event) => {
@@ -21,7 +25,7 @@ test("a host that joins gets work, and one that leaves hands its work back at on
   const startMs = simulation.nowMs();
   await simulation.finish(mesh.leave("n1"), startMs + 10_000);
   expect(mesh.names).toEqual(["n0", "n2"]);
-  expect(requeued.some((reason) => reason.startsWith("cancelled: this node is stopping"))).toBe(
+  expect(requeued.some((reason) => reason.startsWith("cancelled: this node is leaving"))).toBe(
     true,
   );
   const all = Promise.all(workload.jobs.map(({ settled }) => settled));

@@ -17,7 +17,6 @@ const heavyMax = 32;
 const heldMax = 512;
 const bitsPerDigest = 10;
 const probes = 4;
-export const filterMaxBytes: number = Math.ceil((heldMax * bitsPerDigest) / 8);
 
 /** The large inputs of an action, largest first. */
 export function heavyOf(spec: ActionSpec): readonly Digest[] {

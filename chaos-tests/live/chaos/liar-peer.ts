@@ -12,6 +12,7 @@ import {
   decodeGrant,
   encodeLoad,
   pongFrame,
+  splitLoad,
 } from "../../../src/peer/control-frames.ts";
 import { encodeHello, encodeKnown } from "../../../src/peer/hello-message.ts";
 import { type Channel, createChannel } from "../../../src/wire/channel.ts";
@@ -90,7 +91,8 @@ export async function startLiar(
       hooks.hello(stream);
       return;
     }
-    const channel: Channel = createChannel(stream, { frameMaxBytes, queueMaxBytes }, (frame) => {
+    const channel: Channel = createChannel(stream, { frameMaxBytes, queueMaxBytes }, (whole) => {
+      const { rest: frame } = splitLoad(whole);
       if (frame.type === 1) channel.send(frameOf(2, { payload: encodeKnown([]) }));
       if (frame.type === 2) void channel.close().catch(() => {});
     });
@@ -114,13 +116,14 @@ export async function startLiar(
   }
 
   function talk(peer: PeerId, stream: Stream): void {
-    const channel: Channel = createChannel(stream, { frameMaxBytes, queueMaxBytes }, (frame) => {
+    const channel: Channel = createChannel(stream, { frameMaxBytes, queueMaxBytes }, (whole) => {
+      const { rest: frame } = splitLoad(whole);
       if (frame.type === controlFrame.ping) channel.send(pongFrame(frame.requestId));
       if (frame.type === controlFrame.stealGrant) taken += decodeGrant(frame).grants.length;
       hooks.onFrame?.(peer, channel, frame);
     });
     met.add(peer);
-    channel.send(encodeLoad({ queued: 0, stealable: 0, slots: 4, busy: 0, sequence: 1n }));
+    channel.send(encodeLoad({ queued: 0, stealable: 0, slots: 4, busy: 0, hot: 0n, sequence: 1n }));
     hooks.onControl?.(peer, channel);
     if (hooks.speak !== undefined) void speak(peer, hooks.speak);
   }

@@ -11,16 +11,11 @@ import { ac, hasBlobsFlag } from "../../../src/action/ac.ts";
 import { type Digest, makeDigest } from "../../../src/base/digest.ts";
 import { blk } from "../../../src/blob/blk.ts";
 import type { Stream } from "../../../src/host/host.ts";
-import {
-  controlFrame,
-  encodeGrant,
-  encodeLoad,
-  encodeMessageFrame,
-} from "../../../src/peer/control-frames.ts";
+import { controlFrame, encodeLoad, encodeMessageFrame } from "../../../src/peer/control-frames.ts";
 import { type Channel, createChannel } from "../../../src/wire/channel.ts";
 import { encodeFrame, type Frame, frameOf, writeU32 } from "../../../src/wire/frame.ts";
 import { GrantSchema, StealGrantSchema } from "../../../src/wire/gen/mesh/v1/mesh_pb.ts";
-import { digestToProto, packDigests } from "../../../src/wire/messages.ts";
+import { digestToProto, encodeMessage, packDigests } from "../../../src/wire/messages.ts";
 import type { Lie } from "./liar-peer.ts";
 import { stealLies } from "./lies-steal.ts";
 
@@ -112,20 +107,22 @@ const controlLies: Readonly<Record<string, Lie>> = {
             tree: digestToProto(someDigest(1234)),
           }),
         );
-        const payload = encodeGrant(create(StealGrantSchema, { grants }));
+        const payload = encodeMessage(StealGrantSchema, create(StealGrantSchema, { grants }));
         channel.send(frameOf(controlFrame.stealGrant, { requestId, payload }));
       },
     },
   },
   "grant-unasked": onControl("borne", (channel) => {
     const grant = create(GrantSchema, { task: "x-1", attempt: 1, kind: "cc", label: "unasked" });
-    const payload = encodeGrant(create(StealGrantSchema, { grants: [grant] }));
+    const payload = encodeMessage(StealGrantSchema, create(StealGrantSchema, { grants: [grant] }));
     channel.send(frameOf(controlFrame.stealGrant, { requestId: 4711, payload }));
   }),
 };
 
 function promiseWork(channel: Channel): void {
-  channel.send(encodeLoad({ queued: 900, stealable: 900, slots: 1, busy: 1, sequence: 2n }));
+  channel.send(
+    encodeLoad({ queued: 900, stealable: 900, slots: 1, busy: 1, hot: 0n, sequence: 2n }),
+  );
 }
 
 /** Opens a stream of a protocol to whoever it has a control stream to, and says this there. */
