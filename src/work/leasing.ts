@@ -66,6 +66,8 @@ export interface LeasingDeps {
 export interface Leasing {
   /** Monotonic time without the time this node slept through. */
   nowMs(): number;
+  /** It has said something that is told to nobody here. */
+  heard(peer: PeerId): void;
   /** Tasks for a peer that asked, or that is registered for a push. */
   grant(peer: PeerId, request: StealRequest): StealGrant;
   /** Takes a task back that its thief has not begun. */
@@ -88,7 +90,6 @@ export function createLeasing(deps: LeasingDeps): Leasing {
   const leases = createLeases({ clock, expire });
 
   function grant(peer: PeerId, request: StealRequest): StealGrant {
-    heard(peer);
     const grants: Grant[] = [];
     if (!standing.isWelcome(peer)) return create(StealGrantSchema, { grants });
     for (const choice of granting.choose(peer, request)) {
@@ -347,6 +348,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
 
   return {
     nowMs: () => leases.nowMs(),
+    heard,
     grant,
     recall,
     callOff,

@@ -132,6 +132,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     }),
     onSteal(peer, request) {
       lifelines.forget(peer);
+      leasing.heard(peer);
       return leasing.grant(peer, request);
     },
     onLifeline(peer, request) {

@@ -249,3 +249,19 @@ test("a node that leaves does not wait for a long task: somebody else has it wit
   await done(jobs);
   await done(work.jobs);
 });
+
+test("a push to a thief that has died in silence does not keep its leases", async () => {
+  await stage({ nodes: 2, slots: () => 2 });
+  submit("n0", 2, 30_000);
+  await pass(10);
+  const [job] = submit("n0", 1, 20_000);
+  await pass(500);
+  mesh.kill("n1", { silent: true });
+  // Each of these is pushed to n1, which is registered, and has one slot as far as is known here.
+  await pass(1200);
+  submit("n0", 1, 100);
+  await pass(1200);
+  expect(said("n0", "task-requeued").map(({ reason }) => reason)).toContain("lease expired");
+  await done(work.jobs);
+  expect(job?.outcome).toMatchObject({ source: "here" });
+});
