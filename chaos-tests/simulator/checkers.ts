@@ -35,7 +35,7 @@ export interface Checkers {
 /** Files and bounds are looked at with every so manieth comparison: there are many of them. */
 const thoroughEvery = 5;
 
-export type Conditions = Pick<Torment, "stillSinceMs" | "silentSinceMs" | "calmSinceMs">;
+export type Conditions = Pick<Torment, "stillSinceMs" | "silentSinceMs" | "calmSinceMs" | "fired">;
 
 export function createCheckers(mesh: SimMesh, conditions: Conditions): Checkers {
   const violations = createViolations(mesh);

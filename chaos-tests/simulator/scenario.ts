@@ -161,6 +161,7 @@ async function play(
 ): Promise<void> {
   const faulty: { torment?: Torment } = {};
   const checkers = createCheckers(mesh, {
+    fired: () => faulty.torment?.fired() ?? new Map(),
     stillSinceMs: (name) => faulty.torment?.stillSinceMs(name),
     silentSinceMs: (name) => faulty.torment?.silentSinceMs(name),
     calmSinceMs: () => (plan.faultCount === 0 ? 0 : faulty.torment?.calmSinceMs()),

@@ -199,6 +199,8 @@ function travel(
   arrive: () => void,
 ): void {
   const { timeline } = world;
+  // What a killed process still does in its last turn nobody hears of.
+  if (!own.machine.isAlive) return;
   own.line.whenOpen(() => {
     const nowMs = timeline.nowMs();
     const delayMs = own.line.arrivalMs(sizeBytes, own.lastArrivalMs);

@@ -131,6 +131,7 @@ export const queued: TaskState = {
 export function mayHave(state: TaskState, peer: PeerId): boolean {
   if (state.at === "queued") return state.hereOnly === undefined && isNew(state.past, peer);
   if (state.at !== "leased" || state.holders.length >= holdersMax) return false;
+  if (state.past.failures >= failuresMax) return false;
   return isNew(state.past, peer) && state.holders.every(({ thief }) => thief !== peer);
 }
 

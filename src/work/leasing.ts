@@ -214,6 +214,8 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     const isUntried = hadNoRoom || code === "cancelled" || (code === "deadline" && !holder.running);
     // What is too large for one is too large for all: that says nothing about this peer.
     if (!isUntried && code !== "limit") standing.failed(peer);
+    // One that says so and works on all the same shall stop.
+    if (!isUntried) voice.cancel(peer, task, attempt);
     const said = { thief: peer, attempt, reason };
     const event: TaskEvent = isUntried
       ? { type: "handed-back", ...said, mayHaveAgain: hadNoRoom }
