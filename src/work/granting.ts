@@ -24,7 +24,7 @@ import type { Worth } from "./worth.ts";
 export interface GrantingDeps {
   readonly stealable: readonly Entry[];
   readonly ledger: Pick<Ledger, "away" | "awayAt">;
-  readonly pace: Pick<Pace, "slowness" | "transferMs">;
+  readonly pace: Pick<Pace, "slowness" | "isMeasured" | "transferMs">;
   readonly worth: Worth;
   readonly backups: Backups;
   /** Slots of a peer, and the way there and back. */
@@ -96,7 +96,7 @@ export function createGranting(deps: GrantingDeps): Granting {
     const seen: Candidate[] = [];
     const isWorthIt = worth.look();
     let aheadMs = 0;
-    for (const entry of stealable) {
+    for (const entry of startingAt(probePlace(peer))) {
       if (seen.length >= countMax) break;
       const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
       const isFit = canRun(entry, request) && mayHave(entry.state, peer);
@@ -104,6 +104,21 @@ export function createGranting(deps: GrantingDeps): Granting {
       aheadMs += entry.expectedMs;
     }
     return seen;
+  }
+
+  /**
+   * Nobody knows yet how fast that peer is: what decides over the end of the build is not what to
+   * find it out with.
+   */
+  function probePlace(peer: PeerId): number {
+    const middle = stealable.length >> 1;
+    if (pace.isMeasured(peer) || stealable[middle]?.isFamiliar !== true) return 0;
+    return middle;
+  }
+
+  /** From there to the least urgent, and then the others. */
+  function startingAt(place: number): readonly Entry[] {
+    return place === 0 ? stealable : [...stealable.slice(place), ...stealable.slice(0, place)];
   }
 
   /** As many as one answer has room for, and those beyond its free slots only if that is worth it. */

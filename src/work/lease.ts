@@ -301,7 +301,10 @@ function without(
 /** The one that still runs decides; without one, this node does. */
 function notCommitted(state: Committing, reason: string): TaskState {
   const { attempt, holders } = state;
-  const past = { ...state.past, peers: [...state.past.peers, state.answerer.thief] };
+  const past = {
+    failures: state.past.failures + 1,
+    peers: [...state.past.peers, state.answerer.thief],
+  };
   if (holders.length > 0) return { at: "leased", attempt, past, holders };
   return { at: "queued", attempt, past, hereOnly: reason };
 }

@@ -145,7 +145,6 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     onFailed: leasing.onFailed,
     onPeerLeft(peer) {
       lifelines.forget(peer);
-      pace.forget(peer);
       leasing.onPeerLeft(peer);
     },
     counts: () => ledger.counts(),

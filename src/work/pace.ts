@@ -12,13 +12,14 @@ import { isInFilter } from "./heavy.ts";
 export interface Pace {
   /** Times as long as expected; 1 while nothing is known. */
   slowness(peer: PeerId): number;
+  /** It has run something whose time was known. */
+  isMeasured(peer: PeerId): boolean;
   /** To get there what the peer has not, given the filter that it sent with its request. */
   transferMs(peer: PeerId, heavy: readonly Digest[], filter: Uint8Array): number;
   /** It is going to have these. @returns how many bytes of them it has to fetch. */
   sent(peer: PeerId, heavy: readonly Digest[], filter: Uint8Array): number;
   ran(peer: PeerId, runMs: number, expectedMs: number): void;
   fetched(peer: PeerId, movedBytes: number, fetchMs: number): void;
-  forget(peer: PeerId): void;
 }
 
 const alpha = 0.3;
@@ -30,6 +31,7 @@ const bytesPerMsMin = 10;
 const hadMax = 1024;
 
 interface Known {
+  isMeasured: boolean;
   slowness: number;
   bytesPerMs: number;
   readonly had: ReturnType<typeof createRecentMap<Digest, true>>;
@@ -39,6 +41,7 @@ export function createPace(peersMax: number): Pace {
   const peers = createRecentMap<PeerId, Known>(peersMax);
   const knownOf = (peer: PeerId): Known => {
     const known = peers.get(peer) ?? {
+      isMeasured: false,
       slowness: 1,
       bytesPerMs: bytesPerMsDefault,
       had: createRecentMap<Digest, true>(hadMax),
@@ -55,6 +58,7 @@ export function createPace(peersMax: number): Pace {
 
   return {
     slowness: (peer) => peers.get(peer)?.slowness ?? 1,
+    isMeasured: (peer) => peers.get(peer)?.isMeasured === true,
     transferMs: (peer, heavy, filter) =>
       bytesOf(missing(peer, heavy, filter)) / (peers.get(peer)?.bytesPerMs ?? bytesPerMsDefault),
     sent(peer, heavy, filter) {
@@ -66,7 +70,10 @@ export function createPace(peersMax: number): Pace {
       if (runMs <= 0 || expectedMs <= 0) return;
       const known = knownOf(peer);
       const sample = Math.min(slownessMax, Math.max(slownessMin, runMs / expectedMs));
-      known.slowness += alpha * (sample - known.slowness);
+      known.slowness = known.isMeasured
+        ? known.slowness + alpha * (sample - known.slowness)
+        : sample;
+      known.isMeasured = true;
     },
     fetched(peer, movedBytes, fetchMs) {
       if (movedBytes <= 0 || fetchMs <= 0) return;
@@ -74,6 +81,5 @@ export function createPace(peersMax: number): Pace {
       known.bytesPerMs +=
         alpha * (Math.max(bytesPerMsMin, movedBytes / fetchMs) - known.bytesPerMs);
     },
-    forget: (peer) => void peers.delete(peer),
   };
 }

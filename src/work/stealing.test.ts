@@ -123,6 +123,23 @@ test("a task that waits behind another at its thief goes to whoever comes free f
   for (const job of jobs) expect(job.runsHere + job.commits).toBe(1);
 });
 
+test("a thief whose pace is known gets what takes longest first", async () => {
+  await stage({ nodes: 2, slots: () => 1 });
+  await teach("n0", "long", 900);
+  await teach("n0", "short", 100);
+  submit("n0", 1, 10_000);
+  await pass(20);
+  const before = said("n1", "foreign-started").length;
+  for (const label of ["short", "long", "short", "long"]) submit("n0", 1, 100, label);
+  await pass(2000);
+  const labels = said("n1", "foreign-started")
+    .slice(before)
+    .map(({ label }) => label);
+  // The first was there alone.
+  expect(labels).toEqual(["short", "long", "long", "short"]);
+  await done(work.jobs);
+});
+
 test("a small owner is not starved by one with a thousand times as much", async () => {
   await stage({ nodes: 5, slots: (index) => (index < 2 ? 1 : 2) });
   const giant = submit("n0", 200, 400);
