@@ -62,7 +62,8 @@ export function createUrgency(durations: Pick<Durations, "expectedMs">): Urgency
     const node = nodes.get(key);
     if (node === undefined) return 0;
     const ownMs = durations.expectedMs(node.kind, node.label);
-    if (depth >= depthMax) return ownMs;
+    // Nothing behind it: not worth remembering, and so never out of date.
+    if (node.readers.size === 0 || depth >= depthMax) return ownMs;
     chains.set(key, 0);
     let behindMs = 0;
     for (const reader of node.readers) behindMs = Math.max(behindMs, chainOf(reader, depth + 1));
