@@ -28,8 +28,8 @@ export interface Link {
    * goes with the next frame that is not, or after a short time.
    */
   send(frame: Frame, urgency?: Urgency | "lazy"): boolean;
-  /** Sends the load alone, if it differs from what the peer was told last. */
-  sendLoad(): void;
+  /** Sends the load alone, if it differs from what the peer was told last, or `again` all the same. */
+  sendLoad(again?: boolean): void;
   /** What the peer was told last, and when. */
   told(): { readonly load: OwnLoad | undefined; readonly atMs: number };
   /** Asks for a sign of life. */
@@ -161,9 +161,9 @@ export function createLink(deps: LinkDeps): Link {
   }
 
   /** The load, if the peer was told another one last. */
-  function news(): (OwnLoad & { readonly sequence: bigint }) | undefined {
+  function news(again = false): (OwnLoad & { readonly sequence: bigint }) | undefined {
     const load = deps.load();
-    if (load === undefined || sameLoad(load, told)) return undefined;
+    if (load === undefined || (!again && sameLoad(load, told))) return undefined;
     return { ...load, sequence: deps.nextSequence() };
   }
 
@@ -172,8 +172,8 @@ export function createLink(deps: LinkDeps): Link {
     toldMs = clock.nowMs();
   }
 
-  function sendLoad(): void {
-    const load = news();
+  function sendLoad(again = false): void {
+    const load = news(again);
     if (load === undefined) return;
     const frame = encodeLoad(load);
     if (!queue(frame, "droppable")) return;

@@ -287,7 +287,8 @@ export function createControl(deps: ControlDeps): LiveControl {
     for (const link of told) {
       links.delete(link.peer);
       links.set(link.peer, link);
-      link.sendLoad();
+      // Also what it was told long ago: it may have missed that.
+      link.sendLoad(true);
     }
   }
 

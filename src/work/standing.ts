@@ -17,7 +17,7 @@ export interface Standing {
 
 const waitMinMs = 500;
 /** Short enough that a peer that is well again is not missed, long enough that a broken one costs little. */
-const waitMaxMs = 2500;
+const waitMaxMs = 2000;
 const rememberedMax = 512;
 
 export function createStanding(clock: Clock): Standing {
