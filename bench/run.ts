@@ -26,6 +26,7 @@ import { wasm } from "./micro/wasm.ts";
 import { simDag } from "./sim/dag.ts";
 import { simMakespan, simThousand } from "./sim/makespan.ts";
 import { simSlowNode } from "./sim/slow-node.ts";
+import { simSpeed } from "./sim/speed.ts";
 import { efficiency } from "./steal/efficiency.ts";
 import { idleMesh } from "./steal/idle-mesh.ts";
 import { noOp } from "./steal/no-op.ts";
@@ -56,6 +57,7 @@ const benches: readonly Bench[] = [
   simThousand,
   simDag,
   simSlowNode,
+  simSpeed,
 ];
 const runsMax = 1000;
 const results = join(import.meta.dirname, "results");

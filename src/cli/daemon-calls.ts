@@ -242,7 +242,7 @@ function statusOf(daemon: Daemon): NodeStatus {
   const { queued, slots, busy } = node.owner.load();
   const { receivedBlobs, receivedBytes, sentBlobs, sentBytes, corruptBlobs } =
     node.exchange.stats();
-  const messages = Object.values(node.control.sent()).reduce((sum, count) => sum + count, 0);
+  const { sends: messages = 0 } = node.control.sent();
   const { here, leased, committing } = node.owner.counts();
   const counters = {
     tasksHere: here,
