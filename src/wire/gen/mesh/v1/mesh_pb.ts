@@ -171,8 +171,8 @@ export const LabelSchema: GenMessage<Label> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 3);
 
 /**
- * A node's load as its peers should see it. Rides inside every control message
- * of the same pair whenever it has changed since the last one.
+ * A node's load as its peers should see it. Rides in front of any control message
+ * to the same peer whenever it has changed since the last one (protocols/ctl.md).
  *
  * @generated from message mesh.v1.Load
  */
@@ -203,7 +203,7 @@ export type Load = Message<"mesh.v1.Load"> & {
   busy: number;
 
   /**
-   * Grows by one with each hint, so that an old one never replaces a new one.
+   * Grows with each hint, so that an old one never replaces a new one.
    *
    * @generated from field: uint64 sequence = 5;
    */
@@ -297,7 +297,7 @@ export type Grant = Message<"mesh.v1.Grant"> & {
   task: string;
 
   /**
-   * Fences the answer: only the newest attempt is listened to.
+   * Fences the answer: only an attempt that holds a lease is listened to.
    *
    * @generated from field: uint32 attempt = 2;
    */
@@ -338,7 +338,7 @@ export type Grant = Message<"mesh.v1.Grant"> & {
   tree?: Digest | undefined;
 
   /**
-   * Small blobs that the task needs, at most 48 KiB a grant message.
+   * The tree itself, up to 128 KiB; a larger one is fetched.
    *
    * @generated from field: repeated bytes inline_blobs = 9;
    */
@@ -374,7 +374,7 @@ export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 7);
 
 /**
- * Renews every lease the sender holds from the receiver, and nothing else.
+ * Renews the leases that it names, and nothing else.
  *
  * @generated from message mesh.v1.Beat
  */
@@ -530,7 +530,8 @@ export const TimingsSchema: GenMessage<Timings> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 12);
 
 /**
- * Thief to owner: could not run it; the fault lies with the thief, not the task.
+ * Thief to owner: could not run it, or will not; the fault never lies with the task. `code` says
+ * which (protocols/ctl.md).
  *
  * @generated from message mesh.v1.TaskFailed
  */
@@ -593,7 +594,7 @@ export const TaskClosedSchema: GenMessage<TaskClosed> = /*@__PURE__*/
   messageDesc(file_mesh_v1_mesh, 14);
 
 /**
- * Owner to thief: stop running this.
+ * Owner to thief: this attempt is over, stop running it.
  *
  * @generated from message mesh.v1.Cancel
  */
