@@ -171,8 +171,9 @@ export function createCourse(deps: CourseDeps): Course {
     const end = { source, peer, signer: peer, exitCode, wallMs, phases, fallback, kept };
     remember(work, id, end, lookupMs);
     const reason = outcome.source === "here" ? (fallback ?? task.whyHere) : undefined;
+    // Also after a backup that this node's own sandbox has won: nothing is in place yet.
     const compared =
-      options.compare && state.answer && outcome.source === "there"
+      options.compare && state.answer
         ? await compareHere(work, id, state.answer, signal)
         : undefined;
     return { task: id, source, peer, exitCode, reason, compared };

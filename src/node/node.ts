@@ -82,7 +82,8 @@ const slotsMax = 1024;
 const rttGuessMs = 0.5;
 const retryMs = 100;
 const retryMaxMs = 2500;
-const keepAnsweredMs = 60_000;
+/** As long as an owner may take to put an answer in place. */
+const keepAnsweredMs = 300_000;
 const labelsMax = 50_000;
 
 export interface MeshNode {

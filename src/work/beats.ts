@@ -1,6 +1,7 @@
 /**
  * Keeps a thief's leases alive: each owner hears from it at least every `beatMs` while it holds
- * something of that owner's. Whatever else is said to an owner counts as well.
+ * something of that owner's. Whatever else is said to an owner counts as well, unless a task has
+ * begun since: only a beat says that.
  */
 import { create } from "@bufbuild/protobuf";
 import type { PeerId } from "../base/ids.ts";
@@ -28,6 +29,8 @@ export interface BeatsDeps {
 export function createBeats(deps: BeatsDeps, beatMs: number, signal: AbortSignal): Beats {
   const { clock, control } = deps;
   const saidMs = new Map<PeerId, number>();
+  /** Running tasks that a beat has named as such: the owner knows it of no others. */
+  const named = new Map<PeerId, ReadonlySet<string>>();
   let beating = false;
 
   /** Never rejects. */
@@ -44,10 +47,13 @@ export function createBeats(deps: BeatsDeps, beatMs: number, signal: AbortSignal
       let nextMs = nowMs + beatMs;
       for (const [owner, held] of open) {
         const dueMs = (saidMs.get(owner) ?? Number.NEGATIVE_INFINITY) + beatMs;
-        if (dueMs > nowMs) {
+        const running = held.flatMap((one) => (one.running ? [`${one.task} ${one.attempt}`] : []));
+        const isNews = running.some((one) => named.get(owner)?.has(one) !== true);
+        if (dueMs > nowMs && !isNews) {
           nextMs = Math.min(nextMs, dueMs);
           continue;
         }
+        named.set(owner, new Set(running));
         control.send(owner, { type: "beat", value: create(BeatSchema, { held: [...held] }) });
         saidMs.set(owner, nowMs);
       }
@@ -55,6 +61,7 @@ export function createBeats(deps: BeatsDeps, beatMs: number, signal: AbortSignal
     }
     beating = false;
     saidMs.clear();
+    named.clear();
   }
 
   return {

@@ -14,8 +14,8 @@ export interface HeldTask {
   /** It has run; its answer is being written. */
   ran: boolean;
   startedMs: number;
-  /** Waited already at the last beat while this node had work of its own. */
-  overdue: boolean;
+  /** Since when it has waited while this node had work of its own. */
+  overdueSinceMs: number | undefined;
   /** Resolves the wait for the owner's last word. */
   closed: (accepted: boolean) => void;
   answered: boolean;

@@ -182,7 +182,7 @@ export function step(state: TaskState, event: TaskEvent): TaskState {
     case "gave-up":
       return without(state, holderIn(state, event), 1, reasonOf(event));
     case "handed-back":
-      return without(state, holderIn(state, event), 0, undefined, event.mayHaveAgain);
+      return without(state, holderIn(state, event), 0, reasonOf(event), event.mayHaveAgain);
     case "recalled":
       return recalled(state, event.attempt);
     case "thief-left":

@@ -52,6 +52,7 @@ const roundMinMs = 2;
 /** While surplus stays, others are told after this long, and then ever more rarely. */
 const waveMinMs = 100;
 const waveMaxMs = 2500;
+const factorMax = 1024;
 
 export function createLifelines(deps: LifelinesDeps, signal: AbortSignal): Lifelines {
   const { clock, surplus, push, hint } = deps;
@@ -60,17 +61,19 @@ export function createLifelines(deps: LifelinesDeps, signal: AbortSignal): Lifel
   let isRung = false;
   let isRunning = false;
 
-  function feed(): void {
+  function feed(factor: number): void {
     for (const [peer, request] of [...registered]) {
       if (surplus() === 0) return;
       if (push(peer, request)) registered.delete(peer);
     }
     const left = surplus();
-    if (left > 0) hint(left);
+    if (left > 0) hint(left * factor);
   }
 
   async function run(): Promise<void> {
     let waveMs = waveMinMs;
+    // Those told first may all have other work, and say so to nobody: each wave reaches twice as many.
+    let factor = 1;
     try {
       // At once, but together with everything else of this turn.
       await undefined;
@@ -78,7 +81,8 @@ export function createLifelines(deps: LifelinesDeps, signal: AbortSignal): Lifel
         signal.throwIfAborted();
         isRung = false;
         const fedMs = clock.nowMs();
-        feed();
+        feed(factor);
+        factor = Math.min(factorMax, 2 * factor);
         await alarm.wait(waveMs, signal);
         waveMs = isRung ? waveMinMs : Math.min(waveMaxMs, 2 * waveMs);
         const pauseMs = fedMs + roundMinMs - clock.nowMs();

@@ -282,3 +282,31 @@ test("a push to a thief that has died in silence does not keep its leases", asyn
   await done(work.jobs);
   expect(job?.outcome).toMatchObject({ source: "here" });
 });
+
+test("a long task keeps its lease while its thief has much else to say to its owner", async () => {
+  await stage({ nodes: 2, slots: () => 2 });
+  submit("n0", 2, 170_000, "mine");
+  await pass(10);
+  const [long] = submit("n0", 1, 150_000, "long");
+  for (let count = 0; count < 300; count++) {
+    submit("n0", 1, 300);
+    await pass(500);
+  }
+  if (long) await done([long]);
+  expect(said("n0", "task-requeued")).toEqual([]);
+  await done(work.jobs);
+});
+
+test("the one node that is free finds the one task that is left, however many are busy", async () => {
+  await stage({ nodes: 24, slots: () => 1 });
+  const { names } = mesh;
+  // Everybody but the last has work that nobody else may have, and told nobody.
+  for (const name of names.slice(0, -1))
+    work.submit(mesh.node(name), { durationMs: 40_000, stealable: false });
+  await pass(20_000);
+  const startMs = mesh.simulation.nowMs();
+  const jobs = submit("n0", 1, 100);
+  await done(jobs, 6000);
+  expect(mesh.simulation.nowMs() - startMs).toBeLessThan(5000);
+  await done(work.jobs);
+});

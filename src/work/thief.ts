@@ -231,8 +231,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
 
   function onPush(peer: PeerId, { grants }: StealGrant): void {
     registered.delete(peer);
+    // It was meant for a slot that idles, whatever else came along with it.
+    const isIdle = roomNow().idle > 0;
     for (const grant of grants) {
-      if (roomNow().total > 0) keep(peer, grant);
+      if (isIdle && roomNow().total > 0) keep(peer, grant);
       else sendBack(peer, grant.task, grant.attempt, "refused", "there is no room any more");
     }
   }
@@ -257,7 +259,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       running: false,
       ran: false,
       startedMs: 0,
-      overdue: false,
+      overdueSinceMs: undefined,
       closed: () => {},
       answered: false,
     };
@@ -369,8 +371,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     const isBusy = deps.ownQueued() > 0;
     for (const entry of held.all()) {
       if (entry.running || !isOpen(entry)) continue;
-      if (isBusy && entry.overdue) handBack(entry, "this node has work of its own");
-      entry.overdue = isBusy;
+      entry.overdueSinceMs = isBusy ? (entry.overdueSinceMs ?? clock.nowMs()) : undefined;
+      const { overdueSinceMs = Number.POSITIVE_INFINITY } = entry;
+      if (clock.nowMs() - overdueSinceMs < options.beatMs) continue;
+      handBack(entry, "this node has work of its own");
     }
   }
 }
