@@ -30,6 +30,7 @@ import {
 } from "../../src/sim/simulation.ts";
 import { peerIdOf } from "../../src/sim/station.ts";
 import type { Durations } from "../../src/work/durations.ts";
+import { createUrgency } from "../../src/work/urgency.ts";
 import { createTricks, type Trick } from "./crook.ts";
 import { createLies } from "./liar.ts";
 import { createCommands, installed } from "./programs.ts";
@@ -156,7 +157,7 @@ export async function createMesh(seed: number | string, options: MeshOptions): P
       {
         ...parts,
         host: { ...host, network: networkOf(name, host) },
-        durations: options.durations?.(index),
+        learned: learnedOf(options.durations?.(index)),
       },
       {
         ...nodeDefaults,
@@ -325,6 +326,10 @@ async function createExecutors(
       await pool.close();
     },
   };
+}
+
+function learnedOf(durations: Durations | undefined) {
+  return durations && { durations, urgency: createUrgency(durations) };
 }
 
 function describe(name: string, slots: number) {

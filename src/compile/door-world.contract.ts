@@ -22,6 +22,7 @@ import { createSigning } from "../host/signing.ts";
 import { createDurations } from "../work/durations.ts";
 import { createOwner, type OwnerParts } from "../work/owner.ts";
 import { createSlots, type Slots } from "../work/slots.ts";
+import { createUrgency } from "../work/urgency.ts";
 import { createCourse } from "./course.ts";
 import type { DecideDeps } from "./decide.ts";
 import { type CompileDoor, createCompileDoor } from "./door.ts";
@@ -131,6 +132,7 @@ export async function createDoorWorld(
       store,
       slots,
       durations,
+      urgency: createUrgency(durations),
       emit,
       idPrefix: "t",
       onSpare: () => {},

@@ -98,7 +98,7 @@ const leftovers = () => readdirSync(world.folder).filter((name) => name.startsWi
 /** Steals the one task there is. */
 async function steal(peer = thief): Promise<Grant> {
   await queued;
-  const request = create(StealRequestSchema, { room: 1, platforms: ["linux/x86_64"] });
+  const request = create(StealRequestSchema, { room: 1, idle: 1, platforms: ["linux/x86_64"] });
   const [grant] = owner.onSteal(peer, request).grants;
   if (grant === undefined) throw new Error("nothing to steal");
   return grant;

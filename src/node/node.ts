@@ -20,12 +20,14 @@ import { type ControlHandlers, createControl, type LiveControl } from "../peer/c
 import { createDirectory, type LiveDirectory } from "../peer/directory.ts";
 import type { Description } from "../peer/hello-message.ts";
 import type { Membership } from "../peer/membership.ts";
-import { createDurations, type Durations } from "../work/durations.ts";
+import { createDurations } from "../work/durations.ts";
+import type { Learned } from "../work/learned.ts";
 import { createLending } from "../work/lending.ts";
 import { createOwner, type OwnerOptions, type OwnerParts } from "../work/owner.ts";
 import { createSlots, type Slots } from "../work/slots.ts";
 import type { Strategy } from "../work/strategy.ts";
 import { createThief, type Thief } from "../work/thief.ts";
+import { createUrgency } from "../work/urgency.ts";
 import { aroundSelf } from "./own-peer.ts";
 
 export interface NodeDeps {
@@ -35,8 +37,8 @@ export interface NodeDeps {
   readonly store: BlobStore;
   /** What this node knows of earlier results, with the keys of its mesh. */
   readonly records: Records;
-  /** What was learned of durations before; by default nothing. */
-  readonly durations?: Durations | undefined;
+  /** What was learned of tasks before; by default nothing. */
+  readonly learned?: Pick<Learned, "durations" | "urgency"> | undefined;
   /** Runs actions, this node's own and stolen ones. */
   readonly execute: Execute;
   /** See `ForeignDeps`. */
@@ -84,7 +86,7 @@ const retryMs = 100;
 const retryMaxMs = 2500;
 /** As long as an owner may take to put an answer in place. */
 const keepAnsweredMs = 300_000;
-const labelsMax = 50_000;
+export const labelsMax: number = 50_000;
 
 export interface MeshNode {
   readonly self: PeerId;
@@ -140,13 +142,22 @@ export function createNode(deps: NodeDeps, options: NodeOptions): MeshNode {
   const { network } = directory;
   const results = createResults({ records: deps.records, store, clock, network, directory });
   const slots = createSlots(own.slots);
-  const { durations = createDurations(labelsMax) } = deps;
+  const { durations, urgency } = deps.learned ?? learnNothing();
   const idPrefix = hexOf(random.bytes(8));
   const platforms = platformsOf(own, "foreign");
   const around = aroundSelf(host.network.self, own, control, directory);
   const owner = createOwner(
     {
-      ...{ self: host.network.self, clock, control: around.control, store, slots, durations, emit },
+      ...{
+        self: host.network.self,
+        clock,
+        control: around.control,
+        store,
+        slots,
+        durations,
+        urgency,
+        emit,
+      },
       idPrefix,
       peerOf: (peer) => {
         if (peer === host.network.self) return { slots: own.slots, rttMs: 0 };
@@ -253,6 +264,11 @@ function handlersOf(owner: OwnerParts, thief: Thief): ControlHandlers {
       }
     },
   };
+}
+
+function learnNothing(): Pick<Learned, "durations" | "urgency"> {
+  const durations = createDurations(labelsMax);
+  return { durations, urgency: createUrgency(durations) };
 }
 
 function hexOf(bytes: Uint8Array): string {

@@ -36,9 +36,10 @@ import { createWasmPool, type WasmPool } from "../host/wasm-pool.ts";
 import { platformName } from "../peer/capability.ts";
 import { decodeInvite, type Invite } from "../peer/invite.ts";
 import { createMembership, type Membership } from "../peer/membership.ts";
+import { openLearned } from "../work/learned.ts";
 import { claimDirectory } from "./claim.ts";
 import type { Answer } from "./control-server.ts";
-import { createNode, type MeshNode, type NodeOptions, nodeDefaults } from "./node.ts";
+import { createNode, labelsMax, type MeshNode, type NodeOptions, nodeDefaults } from "./node.ts";
 import { type NodePaths, nodePaths } from "./paths.ts";
 
 export interface OpenOptions {
@@ -189,6 +190,8 @@ async function openClaimed(
     { processes, disk, store, emit: events.emit, opened },
     { wanted: options.sandbox, tmpDir: paths.tmp, sandbox, execute: executors.execute },
   );
+  const learned = await openLearned(disk, { path: paths.learned, labelsMax });
+  opened.push(() => learned.save());
   const { roles } = membership;
   const tier = sandbox.tier;
   const node = createNode(
@@ -198,6 +201,7 @@ async function openClaimed(
       membership,
       store,
       records,
+      learned,
       execute: executors.execute,
       ingestTwins: oneAtATime((inputs: readonly TreeEntry[], inner: AbortSignal) =>
         ingestTwins({ store, disk }, inputs, { prefixes: options.twinPrefixes }, inner),

@@ -24,6 +24,8 @@ export interface NodePaths {
   readonly blobs: string;
   /** Records of known results. */
   readonly results: string;
+  /** Durations of tasks, and what comes behind what. */
+  readonly learned: string;
   readonly quarantine: string;
   readonly tmp: string;
   /** The compiled shim and its folder of compiler names. */
@@ -44,6 +46,7 @@ export function nodePaths(dataDir: string): NodePaths {
     meshFile: join(root, "mesh.json"),
     blobs: join(root, "blobs"),
     results: join(root, "results"),
+    learned: join(root, "learned.json"),
     quarantine: join(root, "quarantine"),
     tmp: join(root, "tmp"),
     shim: join(root, "shim"),

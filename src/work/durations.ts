@@ -14,6 +14,10 @@ export interface Durations {
   /** Running longer than this, it lags behind; `Infinity` when too little is known. */
   lateMs(kind: string, label: string): number;
   learn(kind: string, label: string, wallMs: number): void;
+  /** As it was learned in an earlier life: no measurement of today. */
+  restore(kind: string, label: string, ms: number): void;
+  /** All labels, oldest first. */
+  known(): Iterable<readonly [kind: string, label: string, ms: number]>;
 }
 
 /** Weight of the newest measurement. */
@@ -51,6 +55,18 @@ export function createDurations(labelsMax: number): Durations {
         return lateFactor * Math.max(1, ratio) * expectedMs;
       }
       return unknownFactor * (known?.walls.quantile(lateQuantile) ?? Number.POSITIVE_INFINITY);
+    },
+    restore(kind, label, ms) {
+      const known = kinds.get(kind) ?? newKind(ms);
+      known.meanMs = blend(known.meanMs, ms);
+      kinds.set(kind, known);
+      labels.set(key(kind, label), ms);
+    },
+    *known() {
+      for (const [name, ms] of labels.entries()) {
+        const cut = name.indexOf("\0");
+        yield [name.slice(0, cut), name.slice(cut + 1), ms];
+      }
     },
     learn(kind, label, wallMs) {
       const name = key(kind, label);

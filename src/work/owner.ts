@@ -31,7 +31,7 @@ import { createPace } from "./pace.ts";
 import type { Slots } from "./slots.ts";
 import { createStanding } from "./standing.ts";
 import type { Outcome, Owner, Task } from "./task.ts";
-import { createUrgency } from "./urgency.ts";
+import type { Urgency } from "./urgency.ts";
 import { createWorth } from "./worth.ts";
 
 export interface OwnerDeps {
@@ -42,6 +42,7 @@ export interface OwnerDeps {
   readonly store: Pick<BlobStore, "put" | "pin">;
   readonly slots: Slots;
   readonly durations: Durations;
+  readonly urgency: Urgency;
   readonly emit: Emit;
   /** A part of every task id, so that ids differ between nodes and between runs of one node. */
   readonly idPrefix: string;
@@ -78,12 +79,11 @@ export interface OwnerParts
 const pacesMax = 1024;
 
 export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts {
-  const { clock, control, slots, durations, emit } = deps;
+  const { clock, control, slots, durations, urgency, emit } = deps;
   const ledger = createLedger();
   const deque = createDeque<Entry>();
   const hot = createHotCount();
   const pace = createPace(pacesMax);
-  const urgency = createUrgency(durations);
   const over = new AbortController();
   let order = 0;
   let stopped: MeshError | undefined;

@@ -22,7 +22,13 @@ export interface Urgency {
   note(flow: Flow): void;
   /** From the start of the task to the end of the last one behind it, in ms; 0: nothing is known. */
   chainMs(kind: string, label: string): number;
+  /** As it was noted in an earlier life. */
+  restore(kind: string, label: string, reader: readonly [kind: string, label: string]): void;
+  /** Who reads what whom has written. */
+  edges(): Iterable<readonly [writer: Name, reader: Name]>;
 }
+
+type Name = readonly [kind: string, label: string];
 
 const buildsMax = 16;
 const writesMax = 65_536;
@@ -85,6 +91,23 @@ export function createUrgency(durations: Pick<Durations, "expectedMs">): Urgency
       }
       nodeOf(kind, label);
       for (const path of writes) written.set(path, key);
+    },
+    restore(kind, label, reader) {
+      nodeOf(...reader);
+      const { readers } = nodeOf(kind, label);
+      if (readers.size < readersMax) readers.add(keyOf(...reader));
+      chains.clear();
+    },
+    *edges() {
+      for (const [, { kind, label, readers }] of nodes.entries())
+        for (const reader of readers) {
+          const node = nodes.get(reader);
+          if (node !== undefined)
+            yield [
+              [kind, label],
+              [node.kind, node.label],
+            ];
+        }
     },
     chainMs(kind, label) {
       looks += 1;
