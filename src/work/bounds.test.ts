@@ -2,7 +2,10 @@
 import { expect, test } from "vitest";
 import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
 import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
+import { encodeAction } from "../action/encode.ts";
+import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
+import type { Task } from "./task.ts";
 
 interface Stage {
   readonly mesh: SimMesh;
@@ -37,6 +40,27 @@ async function stage(options: MeshOptions): Promise<Stage> {
   };
 }
 
+/** Does nothing. Its tree grows by about 140 bytes with each folder. */
+function nothing(folders: number): Task {
+  const action = encodeAction({
+    argv: ["/bin/true"],
+    env: {},
+    cwd: "/work",
+    outputPaths: [],
+    inputs: Array.from({ length: folders }, (_, index) => ({
+      kind: "directory" as const,
+      path: `/work/${"folder-".repeat(8)}${index}`,
+    })),
+    platform: { platform: "linux/x86_64" },
+    timeoutMs: 60_000,
+  });
+  return {
+    ...{ build: "b", kind: "c", label: "nothing", action, whyHere: undefined },
+    runHere: async () => 0,
+    commit: async () => {},
+  };
+}
+
 test("a thief with room for more tasks than one answer holds takes them in several", async () => {
   const on = await stage({ nodes: 1, slots: (index) => (index === 0 ? 1 : 600) });
   for (let count = 0; count < 900; count++)
@@ -47,4 +71,25 @@ test("a thief with room for more tasks than one answer holds takes them in sever
   // Else those that do not fit would count as failed, and after two thieves as home work.
   expect(on.said("n0", "task-requeued")).toEqual([]);
   expect(on.said("n0", "task-fallback")).toEqual([]);
+});
+
+test("a task whose tree is still being stored when its node stops ends, and leaves nothing pinned", async () => {
+  const on = await stage({ nodes: 1 });
+  const { owner, store } = on.mesh.node("n0");
+  const reason = new MeshError("cancelled", "this node is stopping");
+  const end = owner.submit(nothing(1500), new AbortController().signal).catch((error) => error);
+  owner.stop(reason);
+  expect(await on.mesh.simulation.finish(end, on.mesh.simulation.nowMs() + 1000)).toBe(reason);
+  expect(store.stats().pinned).toBe(0);
+});
+
+test("a task that is cancelled while its tree is being stored leaves nothing pinned", async () => {
+  const on = await stage({ nodes: 1 });
+  const { owner, store } = on.mesh.node("n0");
+  const cancelled = new AbortController();
+  const end = owner.submit(nothing(1500), cancelled.signal).catch((error) => error);
+  const reason = new Error("Ctrl-C");
+  cancelled.abort(reason);
+  expect(await on.mesh.simulation.finish(end, on.mesh.simulation.nowMs() + 1000)).toBe(reason);
+  expect(store.stats().pinned).toBe(0);
 });
