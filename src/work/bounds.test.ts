@@ -93,3 +93,18 @@ test("a task that is cancelled while its tree is being stored leaves nothing pin
   expect(await on.mesh.simulation.finish(end, on.mesh.simulation.nowMs() + 1000)).toBe(reason);
   expect(store.stats().pinned).toBe(0);
 });
+
+test("long tasks that nobody has seen before are not all run twice", async () => {
+  const on = await stage({ nodes: 9, slots: (index) => (index === 0 ? 1 : 4) });
+  // The short ones end first, and say little about the long ones, which were queued with them.
+  for (const [count, durationMs] of [
+    [60, 20],
+    [16, 20_000],
+  ] as const)
+    for (let index = 0; index < count; index++)
+      on.work.submit(on.mesh.node("n0"), { durationMs, lookUp: false, forget: true });
+  await on.allDone();
+  const backups = on.said("n0", "task-started").filter(({ backup }) => backup);
+  // A tenth of all that has run, and one that was worth a try.
+  expect(backups.length).toBeLessThanOrEqual(2);
+});
