@@ -1,10 +1,16 @@
 /** What neither a peer, nor a bad moment, may make of a node's work: simulated, real code. */
+import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
 import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
 import { encodeAction } from "../action/encode.ts";
+import { emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
+import { asPeerId } from "../base/ids.ts";
+import { StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { writeDone } from "./answer.ts";
+import { createDurations } from "./durations.ts";
 import type { Task } from "./task.ts";
 
 interface Stage {
@@ -107,4 +113,28 @@ test("long tasks that nobody has seen before are not all run twice", async () =>
   const backups = on.said("n0", "task-started").filter(({ backup }) => backup);
   // A tenth of all that has run, and one that was worth a try.
   expect(backups.length).toBeLessThanOrEqual(2);
+});
+
+test("a thief that says its run took weeks is not believed", async () => {
+  const durations = createDurations(10);
+  const on = await stage({ nodes: 1, slots: () => 1, durations: () => durations });
+  const { owner, store } = on.mesh.node("n0");
+  on.work.submit(on.mesh.node("n0"), { durationMs: 5000, stealable: false });
+  await on.pass(10);
+  const end = owner.submit(nothing(0), new AbortController().signal);
+  const liar = asPeerId("liar");
+  const request = create(StealRequestSchema, { room: 1, idle: 1, platforms: ["linux/x86_64"] });
+  const [grant] = owner.onSteal(liar, request).grants;
+  if (grant === undefined) throw new Error("nothing to steal");
+  await on.pass(200);
+  const weeksMs = 4_000_000_000;
+  const timings = { queueMs: 0, fetchMs: weeksMs, runMs: weeksMs, storeMs: weeksMs };
+  const outcome = { exitCode: 0, outputs: [], stdout: emptyDigest, stderr: emptyDigest };
+  const answer = { outcome, timings, record: new Uint8Array() };
+  owner.onDone(liar, await writeDone(grant.task, grant.attempt, answer, store));
+  const { phases } = await on.mesh.simulation.finish(end, on.mesh.simulation.nowMs() + 1000);
+  expect(durations.expectedMs("c", "nothing")).toBeCloseTo(200, -1);
+  const { queueMs, fetchMs, runMs, returnMs } = phases;
+  expect(queueMs + fetchMs + runMs + returnMs).toBeCloseTo(200, -1);
+  await on.allDone();
 });
