@@ -8,7 +8,12 @@ import { emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId } from "../base/ids.ts";
-import { StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import type { ControlHandlers } from "../peer/control.ts";
+import {
+  GrantSchema,
+  StealGrantSchema,
+  StealRequestSchema,
+} from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { writeDone } from "./answer.ts";
 import { createDurations } from "./durations.ts";
 import type { Task } from "./task.ts";
@@ -137,4 +142,39 @@ test("a thief that says its run took weeks is not believed", async () => {
   const { queueMs, fetchMs, runMs, returnMs } = phases;
   expect(queueMs + fetchMs + runMs + returnMs).toBeCloseTo(200, -1);
   await on.allDone();
+});
+
+/** Answers in the place of a node's own halves; promises one task. */
+function impostor(on: Stage, name: string, given: Partial<ControlHandlers>): void {
+  const { control } = on.mesh.node(name);
+  control.attach({
+    load: () => ({ queued: 1, stealable: 1, slots: 1, busy: 1, hot: 0n }),
+    onSteal: () => create(StealGrantSchema, {}),
+    onPush() {},
+    onLifeline() {},
+    onMessage() {},
+    onLoad() {},
+    ...given,
+  });
+  control.hint(99);
+}
+
+test("tasks that come while a node is leaving go back at once", async () => {
+  const on = await stage({ nodes: 2, slots: () => 1 });
+  const { thief } = on.mesh.node("n1");
+  let left: Promise<void> | undefined;
+  const failed: string[] = [];
+  impostor(on, "n0", {
+    onSteal() {
+      left ??= thief.drain(5000);
+      const grants = [create(GrantSchema, { task: "t", attempt: 1 })];
+      return create(StealGrantSchema, { grants });
+    },
+    onMessage(_, { type, value }) {
+      if (type === "failed") failed.push(value.code);
+    },
+  });
+  await on.pass(100);
+  expect(left).toBeDefined();
+  expect(failed).toEqual(["refused"]);
 });

@@ -213,8 +213,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       const { grants } = await control.steal(victim.id, requestFor(room), signal);
       const rttMs = clock.nowMs() - askedMs;
       emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
-      for (const grant of grants.slice(0, room.total)) keep(victim.id, grant);
-      for (const { task, attempt } of grants.slice(room.total)) {
+      // It may have begun to leave since it asked.
+      const countMax = draining ? 0 : room.total;
+      for (const grant of grants.slice(0, countMax)) keep(victim.id, grant);
+      for (const { task, attempt } of grants.slice(countMax)) {
         sendBack(victim.id, task, attempt, "refused", "there was room for fewer");
       }
       aheadPays = grants.length > room.idle;
