@@ -178,3 +178,36 @@ test("tasks that come while a node is leaving go back at once", async () => {
   expect(left).toBeDefined();
   expect(failed).toEqual(["refused"]);
 });
+
+test("a node that lends nothing refuses what is pushed to it", async () => {
+  const on = await stage({ nodes: 2, slots: (index) => 1 - index });
+  const failed: string[] = [];
+  impostor(on, "n0", {
+    onMessage(_, { type, value }) {
+      if (type === "failed") failed.push(value.code);
+    },
+  });
+  const grants = [create(GrantSchema, { task: "t", attempt: 1 })];
+  on.mesh.node("n0").control.push(on.mesh.node("n1").self, create(StealGrantSchema, { grants }));
+  await on.pass(100);
+  expect(failed).toEqual(["refused"]);
+});
+
+test("an owner that calls its tasks off before they end is not served for nothing", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  const submit = (owner: string, durationMs: number, stealable = true) =>
+    on.work.submit(on.mesh.node(owner), { durationMs, stealable, lookUp: false, forget: true });
+  for (const owner of ["n0", "n1"]) submit(owner, 60_000, false);
+  await on.pass(10);
+  const jobs = [1, 2, 3, 4, 5, 6, 7, 8].map(() => ["n0", "n1"].map((name) => submit(name, 1000)));
+  const [given = [], small = []] = [0, 1].map((at) => jobs.flatMap((pair) => pair[at] ?? []));
+  for (let round = 0; round < 80; round++) {
+    await on.pass(100);
+    for (const job of given) {
+      const started = on.said("n2", "foreign-started").find(({ label }) => label === job.label);
+      if (started !== undefined) job.cancel(new Error("enough"));
+    }
+    if (on.mesh.node("n0").owner.load().stealable < 8) given.push(submit("n0", 1000));
+  }
+  expect(small.filter(({ outcome }) => outcome).length).toBeGreaterThan(2);
+});

@@ -186,7 +186,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   }
 
   function roomNow(): Room {
-    if (draining || deps.ownQueued() > 0) return noRoom;
+    if (draining || deps.ownQueued() > 0 || deps.platforms.length === 0) return noRoom;
     // An owner that cannot take so much in is not helped by more.
     if (held.answered() >= answeredMax) return noRoom;
     const lent = Math.min(slots.count, deps.lent());
@@ -292,11 +292,12 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
           onInputs: hot.used,
           onRan() {
             entry.ran = true;
+            // However it ended: the slot was its owner's.
+            served.add(owner, clock.nowMs() - entry.startedMs);
           },
         },
         abort.signal,
       );
-      served.add(owner, clock.nowMs() - entry.startedMs);
       try {
         const value = await writeDone(task, attempt, run, deps.store);
         const accepted = await answer(entry, run.keep, () => {
