@@ -7,16 +7,19 @@ import { encodeAction } from "../action/encode.ts";
 import { emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
-import { asPeerId } from "../base/ids.ts";
+import { asPeerId, asTaskId } from "../base/ids.ts";
 import type { ControlHandlers } from "../peer/control.ts";
-import {
-  GrantSchema,
-  StealGrantSchema,
-  StealRequestSchema,
-} from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { GrantSchema, StealGrantSchema, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import { writeDone } from "./answer.ts";
+import { createBackups } from "./backups.ts";
 import { createDurations } from "./durations.ts";
+import { createGranting } from "./granting.ts";
+import { queued } from "./lease.ts";
+import { createLedger, type Entry } from "./ledger.ts";
+import { createPace } from "./pace.ts";
+import { createSlots } from "./slots.ts";
 import type { Task } from "./task.ts";
+import { createWorth } from "./worth.ts";
 
 interface Stage {
   readonly mesh: SimMesh;
@@ -210,4 +213,31 @@ test("an owner that calls its tasks off before they end is not served for nothin
     if (on.mesh.node("n0").owner.load().stealable < 8) given.push(submit("n0", 1000));
   }
   expect(small.filter(({ outcome }) => outcome).length).toBeGreaterThan(2);
+});
+
+test("inputs of what a thief cannot run are not looked at, however long the queue is", () => {
+  const ledger = createLedger();
+  const pace = createPace(1);
+  const nowMs = () => 0;
+  const task = nothing(0);
+  const entry: Entry = {
+    ...{ id: asTaskId("t"), task, order: 1, urgencyMs: 0, stealable: true, state: queued },
+    ...{ expectedMs: 1000, isFamiliar: true, submittedMs: 0, startedMs: 0, movedBytes: 0 },
+    ...{ settle() {}, fail() {}, cancelled: new AbortController(), accuser: undefined },
+    get heavy(): Entry["heavy"] {
+      throw new Error("32 digests of each of 100,000 tasks, for each thief that sleeps");
+    },
+  };
+  const granting = createGranting({
+    ...{ stealable: [entry], ledger, pace, peerOf: () => ({ slots: 1, rttMs: 1 }) },
+    worth: createWorth({ ledger, pace, slots: createSlots(1), nowMs }),
+    backups: createBackups(ledger, createDurations(1), nowMs),
+  });
+  const ask = (platform: string) => () =>
+    granting.choose(
+      asPeerId("p"),
+      create(StealRequestSchema, { room: 1, idle: 1, platforms: [platform] }),
+    );
+  expect(ask("linux/x86_64")).toThrow("32 digests");
+  expect(ask("wasm")()).toEqual([]);
 });

@@ -99,9 +99,11 @@ export function createGranting(deps: GrantingDeps): Granting {
     let aheadMs = 0;
     for (const entry of stealable) {
       if (seen.length >= countMax) break;
-      const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
-      const isFit = canRun(entry, request) && mayHave(entry.state, peer);
-      if (isFit && isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+      // A long queue of tasks that this peer cannot run must cost next to nothing.
+      if (canRun(entry, request) && mayHave(entry.state, peer)) {
+        const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
+        if (isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+      }
       aheadMs += entry.expectedMs;
     }
     return seen;
