@@ -241,3 +241,20 @@ test("inputs of what a thief cannot run are not looked at, however long the queu
   expect(ask("linux/x86_64")).toThrow("32 digests");
   expect(ask("wasm")()).toEqual([]);
 });
+
+test("a node whose slots are busy with others' tasks gives its own away, also with large inputs", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  const [n0, n2] = [on.mesh.node("n0"), on.mesh.node("n2")];
+  const known = { durationMs: 1000, label: "unit", lookUp: false, forget: true } as const;
+  for (let count = 0; count < 4; count++) on.work.submit(n0, known);
+  await on.allDone();
+  on.work.submit(n2, { durationMs: 30_000, stealable: false });
+  for (let count = 0; count < 2; count++) on.work.submit(n2, { durationMs: 30_000 });
+  await on.pass(500);
+  expect(n0.thief.held()).toBe(1);
+  const job = on.work.submit(n0, { ...known, inputBytes: 8_000_000 });
+  await on.mesh.simulation.finish(on.mesh.join(), on.mesh.simulation.nowMs() + 5000);
+  const end = await on.mesh.simulation.finish(job.settled, on.mesh.simulation.nowMs() + 60_000);
+  expect(end).toMatchObject({ source: "there", peer: "sim-n3" });
+  await on.allDone();
+});
