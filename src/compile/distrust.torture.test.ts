@@ -181,7 +181,7 @@ describe.skipIf(!canTorture)("a peer's answer", () => {
     const queued = on.on.nextQueued();
     const running = on.compile(line, { build: "peers" });
     await queued;
-    const request = create(StealRequestSchema, { room: 1, platforms: [platform] });
+    const request = create(StealRequestSchema, { room: 1, idle: 1, platforms: [platform] });
     const [grant] = on.on.owner.onSteal(thief, request).grants;
     if (grant === undefined) throw new Error("nothing to steal");
     await answer(grant, { outputs: change(right) });
