@@ -261,7 +261,7 @@ const stealRequest = frameOf(controlFrame.stealRequest, {
   requestId: 7,
   payload: encodeMessage(
     StealRequestSchema,
-    create(StealRequestSchema, { room: 4, platforms: ["linux/x86_64"] }),
+    create(StealRequestSchema, { room: 4, idle: 4, platforms: ["linux/x86_64"] }),
   ),
 });
 

@@ -163,18 +163,18 @@ export function createCourse(deps: CourseDeps): Course {
     const task = taskOf(work, state);
     const outcome = await owner.submit(task, signal);
     const { task: id } = outcome;
-    if (outcome.source === "there" && options.cacheWrite) await keepStolen(work, state, outcome);
-    const kept = outcome.source === "here" ? await state.kept : undefined;
+    const answer = answerBehind(outcome, state);
+    if (answer !== undefined && options.cacheWrite) await keepAnswer(work, answer, outcome);
+    const kept = answer === undefined ? await state.kept : undefined;
     const { source, exitCode, wallMs, phases } = outcome;
     const peer = outcome.source === "there" ? outcome.peer : undefined;
     const fallback = outcome.source === "here" ? outcome.fallback : undefined;
     const end = { source, peer, signer: peer, exitCode, wallMs, phases, fallback, kept };
     remember(work, id, end, lookupMs);
     const reason = outcome.source === "here" ? (fallback ?? task.whyHere) : undefined;
-    // Also after a backup that this node's own sandbox has won: nothing is in place yet.
     const compared =
-      options.compare && state.answer
-        ? await compareHere(work, id, state.answer, signal)
+      options.compare && answer !== undefined
+        ? await compareHere(work, id, answer, signal)
         : undefined;
     return { task: id, source, peer, exitCode, reason, compared };
   }
@@ -297,14 +297,11 @@ export function createCourse(deps: CourseDeps): Course {
     }
   }
 
-  async function keepStolen(
-    { plan }: Work,
-    { answer }: Running,
-    { record }: Extract<Outcome, { source: "there" }>,
-  ): Promise<void> {
-    if (plan.at === "here" || answer === undefined) return;
+  async function keepAnswer({ plan }: Work, answer: ActionOutcome, end: Outcome): Promise<void> {
+    if (plan.at === "here") return;
     const expected = { action: plan.action.digest, outcome: answer };
-    if (record.byteLength > 0) results.accept(record, expected);
+    // This node's own worker half remembers what it signed by itself.
+    if (end.source === "there" && end.record.byteLength > 0) results.accept(end.record, expected);
     await keep.portable(plan, answer, 0);
   }
 
@@ -343,6 +340,11 @@ export function createCourse(deps: CourseDeps): Course {
 /** What comes before and behind a task follows from its files, also where it may not leave. */
 function flowOf({ spec }: ActionPlan): NonNullable<Task["flow"]> {
   return { reads: spec.inputs.map(({ path }) => path), writes: spec.outputPaths };
+}
+
+/** What was put in place, if a worker half gave it: a peer's, or as a backup this node's own. */
+function answerBehind(outcome: Outcome, { answer }: Running): ActionOutcome | undefined {
+  return outcome.source === "there" || outcome.fallback === undefined ? answer : undefined;
 }
 
 function whyNotKept({ plan, options }: Work): string | undefined {

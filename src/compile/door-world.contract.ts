@@ -11,6 +11,7 @@ import { openRecords, recordsDefaults } from "../action/records.ts";
 import { createResults, type Results } from "../action/results.ts";
 import { MeshError } from "../base/errors.ts";
 import { createEvents, type MeshEvent } from "../base/events.ts";
+import type { PeerId } from "../base/ids.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createFileView, type FileView, fileViewDefaults } from "../exec/file-view.ts";
 import { createClock } from "../host/clock.ts";
@@ -44,6 +45,7 @@ export interface DoorWorld {
   readonly world: World;
   readonly parts: PlannerParts;
   readonly door: CompileDoor;
+  readonly self: PeerId;
   readonly owner: OwnerParts;
   readonly slots: Slots;
   readonly results: Results;
@@ -178,7 +180,7 @@ export async function createDoorWorld(
   );
   await world.serve(between(door.onInvocation));
   const made: DoorWorld = {
-    ...{ world, parts, door, owner, slots, results, events: seen, records: finished },
+    ...{ self, world, parts, door, owner, slots, results, events: seen, records: finished },
     peersPresent: false,
     slotFree: undefined,
     nextQueued: () => queued.promise,

@@ -435,3 +435,28 @@ test("colours that were asked for are asked of the peer's compiler, once", async
   const own = world.run([world.shim, "gcc", "a.o"], { env });
   expect((await own).stderr).toBe("local -fdiagnostics-color=always a.o\n");
 });
+
+describe("a compile whose backup ran in this node's own sandbox", () => {
+  const self = () => on.self;
+
+  test("is remembered like any peer's", async () => {
+    more = { sandboxed: true };
+    const running = compile();
+    await answer(await steal(self()), { outputs: { "a.o": "object" } }, self());
+    expect(await running.ended).toMatchObject({ code: 0 });
+    expect(readFileSync(file("a.o"), "utf8")).toBe("object");
+    expect(on.records).toMatchObject([{ source: "here", kept: undefined }]);
+  });
+
+  test("is compared like any peer's, and the compiler's own output is what the user gets", async () => {
+    build.close();
+    build = door.openBuild("b1", { ...sharing, compare: true });
+    world.compiler("gcc", "echo local >a.o");
+    const running = compile();
+    await answer(await steal(self()), { outputs: { "a.o": "object" } }, self());
+    slot();
+    expect(await running.ended).toMatchObject({ code: 0 });
+    expect(readFileSync(file("a.o"), "utf8")).toBe("local\n");
+    expect(build.summary()).toMatchObject({ compared: 1, differing: 1 });
+  });
+});

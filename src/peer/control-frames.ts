@@ -66,7 +66,7 @@ export const controlTypes: ReadonlySet<number> = new Set(controlNames.keys());
 export const controlFrameMaxBytes: number = 1024 * 1024;
 
 /** Tasks in one grant. */
-const grantsMax: number = 256;
+export const grantsMax: number = 256;
 
 const taskMaxChars = 128;
 const textMaxChars = 4096;

@@ -117,9 +117,17 @@ export async function readOutcome(
  * @param ownMs in the owner's own queue, before the task was given away
  */
 export function phasesOf({ timings }: TaskDone, wallMs: number, ownMs: number): Phases {
-  const { queueMs = 0, fetchMs = 0, runMs = 0, storeMs = 0 } = timings ?? {};
-  const waitedMs = Math.min(ownMs + queueMs, wallMs);
-  const returnMs = Math.max(0, wallMs - waitedMs - fetchMs - runMs - storeMs) + storeMs;
+  // What a peer says of itself cannot be more than there was.
+  let leftMs = wallMs;
+  const take = (ms: number): number => {
+    const takenMs = Math.min(ms, leftMs);
+    leftMs -= takenMs;
+    return takenMs;
+  };
+  const waitedMs = take(ownMs + (timings?.queueMs ?? 0));
+  const fetchMs = take(timings?.fetchMs ?? 0);
+  const runMs = take(timings?.runMs ?? 0);
+  const returnMs = leftMs;
   return { queueMs: waitedMs, fetchMs, runMs, returnMs };
 }
 

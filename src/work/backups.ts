@@ -34,20 +34,31 @@ export function createBackups(
     return false;
   }
 
+  /**
+   * What a second attempt will take at least: of a task never seen before, nothing is known but how
+   * long it has taken up to now.
+   */
+  function costOf({ isFamiliar, expectedMs, state }: Entry): number {
+    const [first] = holdersOf(state);
+    if (isFamiliar || first === undefined) return expectedMs;
+    return Math.max(expectedMs, nowMs() - first.grantedMs);
+  }
+
   return {
-    isDue({ state, task, expectedMs }) {
+    isDue(entry) {
+      const { state, task } = entry;
       if (state.at !== "leased" || state.holders.length !== 1) return false;
       const [only] = state.holders;
       if (only === undefined || only.waits) return false;
       const elapsedMs = nowMs() - only.grantedMs;
       const lateMs = durations.lateMs(task.kind, task.label);
       if (elapsedMs <= lateMs) return false;
-      if (costMs + expectedMs <= costPart * spentMs) return true;
+      if (costMs + costOf(entry) <= costPart * spentMs) return true;
       // A small build must not be lost to one peer that has all but stopped.
       return elapsedMs > stoppedFactor * lateMs && !isAnyUnderWay();
     },
-    began({ expectedMs }) {
-      costMs += expectedMs;
+    began(entry) {
+      costMs += costOf(entry);
     },
     spent(runMs) {
       spentMs += runMs;

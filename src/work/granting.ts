@@ -13,6 +13,7 @@
  * It only chooses; the owner makes the leases.
  */
 import type { PeerId } from "../base/ids.ts";
+import { grantsMax } from "../peer/control-frames.ts";
 import type { StealRequest } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import type { Backups } from "./backups.ts";
 import { grantBytesOf, grantsMaxBytes } from "./grant.ts";
@@ -79,7 +80,7 @@ export function createGranting(deps: GrantingDeps): Granting {
   }
 
   function fromQueue(peer: PeerId, request: StealRequest): readonly Choice[] {
-    const count = Math.min(request.room, Math.ceil(stealable.length / 2));
+    const count = Math.min(request.room, grantsMax, Math.ceil(stealable.length / 2));
     if (count === 0) return [];
     const candidates = candidatesFor(peer, request, Math.max(windowMin, windowFactor * count));
     const isCheap = ({ entry, transferMs }: Candidate): boolean =>
@@ -98,9 +99,11 @@ export function createGranting(deps: GrantingDeps): Granting {
     let aheadMs = 0;
     for (const entry of startingAt(probePlace(peer))) {
       if (seen.length >= countMax) break;
-      const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
-      const isFit = canRun(entry, request) && mayHave(entry.state, peer);
-      if (isFit && isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+      // A long queue of tasks that this peer cannot run must cost next to nothing.
+      if (canRun(entry, request) && mayHave(entry.state, peer)) {
+        const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
+        if (isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+      }
       aheadMs += entry.expectedMs;
     }
     return seen;

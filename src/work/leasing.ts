@@ -247,7 +247,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
       );
       return;
     }
-    learn(entry, peer, done);
+    if (holder !== undefined) learn(entry, holder, done);
     const before = ledger.apply(entry, { type: "committed", attempt });
     voice.close(peer, id, attempt, before !== undefined);
     if (before === undefined) return;
@@ -282,10 +282,13 @@ export function createLeasing(deps: LeasingDeps): Leasing {
 
   function learn(
     { task, expectedMs, isFamiliar, movedBytes }: Entry,
-    peer: PeerId,
+    { thief: peer, grantedMs }: Holder,
     { timings }: TaskDone,
   ): void {
-    const { runMs = 0, fetchMs = 0 } = timings ?? {};
+    // Whatever it says, it has not had it for longer: one lie must not spoil what is known of a kind.
+    const awayMs = leases.nowMs() - grantedMs;
+    const runMs = Math.min(timings?.runMs ?? 0, awayMs);
+    const fetchMs = Math.min(timings?.fetchMs ?? 0, awayMs);
     // Zero: the peer knew the result, which says nothing about how long a run takes.
     if (runMs === 0) return;
     deps.backups.spent(runMs);

@@ -171,7 +171,11 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     }
     const offer = offerTree(task.action, deps.store);
     const tree = offer instanceof Promise ? await offer : offer;
-    signal.throwIfAborted();
+    // A huge tree takes a while to store: by now nobody may want it any more, here or there.
+    if (signal.aborted || stopped !== undefined) {
+      tree.release();
+      throw stopped ?? signal.reason;
+    }
     order += 1;
     const id = asTaskId(`${deps.idPrefix}-${order}`);
     const { promise: outcome, resolve: settle, reject: fail } = Promise.withResolvers<Outcome>();

@@ -186,7 +186,7 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   }
 
   function roomNow(): Room {
-    if (draining || deps.ownQueued() > 0) return noRoom;
+    if (draining || deps.ownQueued() > 0 || deps.platforms.length === 0) return noRoom;
     // An owner that cannot take so much in is not helped by more.
     if (held.answered() >= answeredMax) return noRoom;
     const lent = Math.min(slots.count, deps.lent());
@@ -213,8 +213,10 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
       const { grants } = await control.steal(victim.id, requestFor(room), signal);
       const rttMs = clock.nowMs() - askedMs;
       emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
-      for (const grant of grants.slice(0, room.total)) keep(victim.id, grant);
-      for (const { task, attempt } of grants.slice(room.total)) {
+      // It may have begun to leave since it asked.
+      const countMax = draining ? 0 : room.total;
+      for (const grant of grants.slice(0, countMax)) keep(victim.id, grant);
+      for (const { task, attempt } of grants.slice(countMax)) {
         sendBack(victim.id, task, attempt, "refused", "there was room for fewer");
       }
       aheadPays = grants.length > room.idle;
@@ -292,11 +294,12 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
           onInputs: hot.used,
           onRan() {
             entry.ran = true;
+            // However it ended: the slot was its owner's.
+            served.add(owner, clock.nowMs() - entry.startedMs);
           },
         },
         abort.signal,
       );
-      served.add(owner, clock.nowMs() - entry.startedMs);
       try {
         const value = await writeDone(task, attempt, run, deps.store);
         const accepted = await answer(entry, run.keep, () => {

@@ -43,7 +43,8 @@ export function createWorth({ ledger, pace, slots, nowMs }: WorthDeps): Worth {
   }
 
   function serversNow(): Servers {
-    let ownWaitMs = slots.busy < slots.count ? 0 : Number.POSITIVE_INFINITY;
+    const hasFree = slots.busy < slots.count;
+    let ownWaitMs = hasFree ? 0 : Number.POSITIVE_INFINITY;
     let sumMs = 0;
     let busy = 0;
     for (const entry of ledger.here()) {
@@ -59,6 +60,8 @@ export function createWorth({ ledger, pace, slots, nowMs }: WorthDeps): Worth {
         busy += 1;
       }
     const count = Math.max(1, busy, slots.count);
+    // Slots that are busy with others' work come free nobody knows when.
+    if (busy === 0 && !hasFree) return { count, ownWaitMs, nextMs: Number.POSITIVE_INFINITY };
     // Of equal servers the next comes free after a part of the mean; others' work is no bound.
     const nextMs = busy === 0 ? 0 : sumMs / busy / count;
     return { count, ownWaitMs: Number.isFinite(ownWaitMs) ? ownWaitMs : nextMs, nextMs };

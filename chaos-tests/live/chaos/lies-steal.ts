@@ -127,7 +127,7 @@ function thief(answer: Answer, beatsOnly: boolean): LiarHooks {
       const ask = setInterval(() => {
         asked += 1;
         const payload = encodeStealRequest(
-          create(StealRequestSchema, { room, platforms: [native, "wasm"] }),
+          create(StealRequestSchema, { room, idle: room, platforms: [native, "wasm"] }),
         );
         channel.send(frameOf(controlFrame.stealRequest, { requestId: asked, payload }));
       }, askMs);
