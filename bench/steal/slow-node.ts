@@ -5,7 +5,7 @@
  * The lower bound counts the slow node as a tenth. Lengths are known from an earlier run when all
  * were alike. Work that was done twice is told apart by whose outcome was used.
  */
-import { createWorld, until } from "../../chaos-tests/live/nodes.ts";
+import { createWorld, type LiveNode, until } from "../../chaos-tests/live/nodes.ts";
 import type { OpenNode } from "../../src/node/open.ts";
 import { atMost, type Bench, type BenchOptions, medianOf, type Result, rowOf } from "../bench.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
@@ -31,16 +31,29 @@ export const slowNode: Bench = {
       node = await openOwner(world, "owner", 1, options.signal);
       const attempts = createAttempts();
       node.events.listen(attempts.seeOwner);
-      const pids: number[] = [];
-      for (let at = 1; at < nodes; at += 1) {
-        const name = `thief-${at}`;
+      const invite = inviteOf(node);
+      let started = 0;
+      const start = () => {
+        const name = `thief-${++started}`;
         const onEvent = (event: Readonly<Record<string, unknown>>) =>
           attempts.seeThief(name, event);
-        const thief = await world.start({ name, invite: inviteOf(node), slots: 1, onEvent });
-        if (thief.child.pid !== undefined) pids.push(thief.child.pid);
-      }
+        return world.start({ name, invite, slots: 1, onEvent });
+      };
+      const thieves: LiveNode[] = [];
+      while (thieves.length < nodes - 1) thieves.push(await start());
       await peersKnown(node, nodes - 1);
-      return await measure(node, pids[0] ?? 0, attempts, options);
+      const owner = node;
+      /** Another machine in the place of the last one. */
+      const replace = async (): Promise<LiveNode> => {
+        const last = thieves.pop();
+        last?.child.kill("SIGTERM");
+        await last?.exited;
+        const next = await start();
+        thieves.push(next);
+        await peersKnown(owner, nodes - 1);
+        return next;
+      };
+      return await measure({ node, first: thieves[0], replace, attempts }, options);
     } finally {
       await node?.stop();
       await world.close();
@@ -48,10 +61,15 @@ export const slowNode: Bench = {
   },
 };
 
+interface Stage {
+  readonly node: OpenNode;
+  readonly first: LiveNode | undefined;
+  readonly replace: () => Promise<LiveNode>;
+  readonly attempts: Attempts;
+}
+
 async function measure(
-  node: OpenNode,
-  slowPid: number,
-  attempts: Attempts,
+  { node, first, replace, attempts }: Stage,
   { runs = runsDefault, say, signal }: BenchOptions,
 ): Promise<Result> {
   const sleeping = await createSleeps(node, slowTimes, signal);
@@ -79,11 +97,16 @@ async function measure(
     await run("eight alike, lengths unknown", index, sleepsMs);
     fast.push((await run("eight alike", index, sleepsMs)).wallMs);
   }
-  makeSlow(slowPid);
   const slow: Awaited<ReturnType<typeof run>>[] = [];
   for (const [index, sleepsMs] of sets.entries()) {
+    makeSlow((await replace()).child.pid ?? 0);
     slow.push(await run("one ten times slower", index, sleepsMs));
   }
+  // Known as a fast one, it gets the longest task, and is slow at that.
+  await replace();
+  makeSlow(first?.child.pid ?? 0);
+  const [someMs = []] = sets;
+  const sudden = [(await run("one that becomes ten times slower", 0, someMs)).wallMs];
   const capacity = nodes - 1 + 1 / slowTimes;
   const bound = rowOf(
     `lower bound of ${capacity} nodes`,
@@ -102,6 +125,7 @@ async function measure(
       bound,
       one,
       { ...oneToBound, against: "lower bound" },
+      rowOf("one that becomes so in a moment", "ms", sudden, alike),
       rowOf("tasks begun again", "%", again),
       rowOf("slot time not used", "%", unused),
     ],

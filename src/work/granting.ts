@@ -8,7 +8,8 @@
  *    run, one of those, or tiny ones for a few milliseconds. Whatever else waits at a busy thief would have
  *    begun sooner at the next one that comes free.
  * 4. To a thief with an idle slot, when the queue has nothing for it: a task that another thief has
- *    taken ahead and not begun, or a backup of one that lags behind (`backups.ts`).
+ *    taken ahead and not begun, or a backup of one that lags behind (`backups.ts`). A backup of what
+ *    is more urgent than the queue goes before it.
  *
  * It only chooses; the owner makes the leases.
  */
@@ -44,7 +45,7 @@ export interface Granting {
   choose(peer: PeerId, request: StealRequest): readonly Choice[];
   /** Waits at a thief behind other tasks: a slot that is free can have it. */
   waiting(): Entry | undefined;
-  /** Tasks that an idle peer could have although the queue is empty. */
+  /** Tasks that an idle peer could have although the queue is empty. Looks at what is late now. */
   spare(): number;
 }
 
@@ -64,14 +65,24 @@ const aheadMaxMs = 20;
 
 export function createGranting(deps: GrantingDeps): Granting {
   const { ledger, pace, worth, backups, stealable } = deps;
+  /** The most that hangs on a task that lags behind, when it was looked at last. */
+  let lateUrgencyMs = 0;
 
   function choose(peer: PeerId, request: StealRequest): readonly Choice[] {
+    // What lags behind and has more of the build behind it than anything that waits goes first.
+    const isLate = request.idle > 0 && lateUrgencyMs > (stealable[0]?.urgencyMs ?? Infinity);
+    const urgent = isLate ? backupFor(peer, request) : [];
+    if (urgent.length > 0) return urgent;
     const first = fromQueue(peer, request);
     if (first.length > 0 || request.idle === 0) return first;
     const entry = recallable(peer, request);
     if (entry !== undefined) return [{ entry, how: "recall", waits: false }];
-    const late = mostLate(peer, request);
-    return late === undefined ? [] : [{ entry: late, how: "backup", waits: false }];
+    return backupFor(peer, request);
+  }
+
+  function backupFor(peer: PeerId, request: StealRequest): readonly Choice[] {
+    const entry = mostLate(peer, request);
+    return entry === undefined ? [] : [{ entry, how: "backup", waits: false }];
   }
 
   interface Candidate {
@@ -230,7 +241,12 @@ export function createGranting(deps: GrantingDeps): Granting {
     waiting: () => mostUrgent(isWaiting),
     spare() {
       let count = 0;
-      for (const entry of ledger.away()) if (isWaiting(entry) || backups.isDue(entry)) count += 1;
+      lateUrgencyMs = 0;
+      for (const entry of ledger.away()) {
+        const isDue = backups.isDue(entry);
+        if (isDue) lateUrgencyMs = Math.max(lateUrgencyMs, entry.urgencyMs);
+        if (isDue || isWaiting(entry)) count += 1;
+      }
       return count;
     },
   };

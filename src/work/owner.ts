@@ -293,7 +293,8 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
 
   /** Looked at while tasks are away; what is queued goes first. */
   function lookForSpare(): void {
-    spare = deque.stealable.length > 0 || stopped !== undefined ? 0 : granting.spare();
+    const found = granting.spare();
+    spare = deque.stealable.length > 0 || stopped !== undefined ? 0 : found;
     if (spare === 0) return;
     lifelines.wake();
     deps.onSpare();
