@@ -49,7 +49,8 @@ export const steal: Bench = {
         const from = thief.events.length;
         await Promise.all(
           Array.from({ length: tasksPerBatch }, async () => {
-            const task = await noOp(++made);
+            // Of an unknown kind: what is known to take a moment is given in batches.
+            const task = { ...(await noOp(++made)), kind: `steal-${made}` };
             await node?.owner.submit(task, signal);
           }),
         );
@@ -102,6 +103,7 @@ function sizesOf(task: Task, node: OpenNode): Sizes {
   if (task.action === undefined) throw new Error("the task has no action");
   const request = create(StealRequestSchema, {
     room: 1,
+    idle: 1,
     platforms: [...platformsOf(node.own, "foreign")],
   });
   const grant = toGrant(asTaskId("0123456789abcdef-1000"), 1, 2000, 1, task, task.action);
