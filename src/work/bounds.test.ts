@@ -258,3 +258,21 @@ test("a node whose slots are busy with others' tasks gives its own away, also wi
   expect(end).toMatchObject({ source: "there", peer: "sim-n3" });
   await on.allDone();
 });
+
+test("the one idle node that can run a task hears of it at once, among many that cannot", async () => {
+  const on = await stage({
+    nodes: 12,
+    slots: () => 1,
+    sandbox: (index) => (index === 0 || index === 5 ? "bwrap" : ""),
+  });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 60_000, stealable: false });
+  // The first is pushed to n5, which is registered; then it registers with others.
+  for (let count = 0; count < 4; count++) {
+    const startMs = on.mesh.simulation.nowMs();
+    const job = on.work.submit(on.mesh.node("n0"), { durationMs: 50, lookUp: false });
+    await on.mesh.simulation.finish(job.settled, startMs + 60_000);
+    expect(on.mesh.simulation.nowMs() - startMs).toBeLessThan(100);
+    await on.pass(3000);
+  }
+  await on.allDone();
+});
