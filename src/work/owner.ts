@@ -187,7 +187,8 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     const cancelled = new AbortController();
     const entry: Entry = {
       ...{ id, task, order, settle, fail, cancelled, state: queued },
-      ...{ submittedMs: clock.nowMs(), startedMs: 0, movedBytes: 0, accuser: undefined },
+      ...{ submittedMs: clock.nowMs(), startedMs: 0, movedBytes: 0, hushedTo: 0 },
+      accuser: undefined,
       stealable: tree.offered,
       expectedMs: durations.expectedMs(kind, label),
       isFamiliar: durations.isFamiliar(kind, label),
