@@ -317,3 +317,25 @@ test("of an attempt that was not listened to while there were two, no later part
   cancelled.abort(new Error("enough"));
   await end;
 });
+
+test("tasks that nobody asked for are not taken", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  const { thief, self } = on.mesh.node("n2");
+  const failed: string[] = [];
+  let pushes = 0;
+  const push = (): void => {
+    const grants = [create(GrantSchema, { task: `t${++pushes}`, attempt: 1 })];
+    on.mesh.node("n1").control.push(self, create(StealGrantSchema, { grants }));
+  };
+  impostor(on, "n1", {
+    load: () => ({ queued: 0, stealable: 0, slots: 1, busy: 1, hot: 0n }),
+    onMessage(_, { type, value }) {
+      if (type === "failed") failed.push(value.code);
+    },
+  });
+  // It is registered with n0 alone.
+  for (let count = 0; count < 5; count++) push();
+  await on.pass(100);
+  expect(failed.filter((code) => code === "refused")).toHaveLength(5);
+  expect(thief.held()).toBe(0);
+});
