@@ -50,8 +50,11 @@ export interface MeshOptions {
   readonly nodes: number;
   /** Slots of the host with this index. Default 2. */
   readonly slots?: (index: number) => number;
-  /** What the host with this index says of its walls; all have some. Default "bwrap". */
-  readonly sandbox?: (index: number) => "bwrap" | "none";
+  /**
+   * What the host with this index says of its walls; all have some. With "" it takes no native
+   * tasks from others. Default "bwrap".
+   */
+  readonly sandbox?: (index: number) => "bwrap" | "none" | "";
   /** Stands around the executor of a host: for peers that are not what they should be. */
   readonly around?: (execute: Execute, name: string) => Execute;
   readonly simulation?: Partial<SimulationOptions>;

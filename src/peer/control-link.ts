@@ -148,13 +148,17 @@ export function createLink(deps: LinkDeps): Link {
     if (lazy.length >= lazyMax) sendLazy();
     else if (!isLazyDue) {
       isLazyDue = true;
-      void clock.sleep(lazyMs, ended.signal).then(sendLazy, () => {});
+      const due = (): void => {
+        isLazyDue = false;
+        sendLazy();
+      };
+      void clock.sleep(lazyMs, ended.signal).then(due, () => {});
     }
     return true;
   }
 
+  /** The timer runs on: with a thousand tasks a second there would be a thousand of them. */
   function sendLazy(): void {
-    isLazyDue = false;
     const frames = lazy;
     lazy = [];
     for (const frame of frames) sendNow(frame, "must");

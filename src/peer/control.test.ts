@@ -220,6 +220,31 @@ test("what is not urgent waits for company, but not for long", async () => {
   expect(high.heard).toHaveLength(3);
 });
 
+test("however often something not urgent finds company, one timer is set for it", async () => {
+  let naps = 0;
+  const { sleep } = clock;
+  clock = {
+    ...clock,
+    sleep(durationMs, until) {
+      if (durationMs === 1000) naps += 1;
+      return sleep(durationMs, until);
+    },
+  };
+  const [low, high] = await pair();
+  const { self } = high.node.network;
+  const value = create(TaskClosedSchema, { task: "t", attempt: 1, accepted: true });
+  const before = naps;
+  for (let count = 0; count < 100; count++) {
+    low.node.control.send(self, { type: "closed", value }, "lazy");
+    low.node.control.send(self, cancel("u"));
+  }
+  expect(naps - before).toBe(1);
+  await clock.advance(1100);
+  low.node.control.send(self, { type: "closed", value }, "lazy");
+  await clock.advance(1100);
+  expect(high.heard).toHaveLength(201);
+});
+
 test("tasks can be pushed, and a sleeper says that it wants them", async () => {
   const [low, high] = await pair();
   high.node.control.lifeline(low.node.network.self, request);

@@ -73,8 +73,11 @@ export interface Control {
   push(peer: PeerId, grant: StealGrant): void;
   /** This node sleeps, and wants to be pushed to. */
   lifeline(peer: PeerId, request: StealRequest): void;
-  /** Sends the load to so many peers at most: those that look idle and were not told of work. */
-  hint(countMax: number): void;
+  /**
+   * Sends the load to so many peers at most: those that look idle, were not told of work, and run
+   * one of these platforms, if any are given.
+   */
+  hint(countMax: number, platforms?: readonly string[]): void;
   /** Set once, before the first peer joins. */
   attach(handlers: ControlHandlers): void;
   /** Messages sent since start, by type, and the `sends` that carried them. */
@@ -282,8 +285,9 @@ export function createControl(deps: ControlDeps): LiveControl {
     directory.setRtt(peer, before + (sampleMs - before) * rttWeight);
   }
 
-  function hint(countMax: number): void {
-    const told = chooseToHint(links.values(), directory.get, clock.nowMs(), countMax);
+  function hint(countMax: number, platforms?: readonly string[]): void {
+    const nowMs = clock.nowMs();
+    const told = chooseToHint(links.values(), directory.get, nowMs, countMax, platforms);
     for (const link of told) {
       links.delete(link.peer);
       links.set(link.peer, link);

@@ -3,6 +3,7 @@
  * to idle, and nobody twice who knows already.
  */
 import type { PeerId } from "../base/ids.ts";
+import { platformsOf } from "./capability.ts";
 import type { Link } from "./control-link.ts";
 import type { Peer } from "./directory.ts";
 
@@ -11,19 +12,30 @@ const toldAgainMs = 2500;
 /** An older hint that says busy proves nothing. */
 const loadFreshMs = 1000;
 
-/** In the order of `links`, which is turned so that whoever was told last comes last. */
+/**
+ * In the order of `links`, which is turned so that whoever was told last comes last.
+ * @param platforms of the tasks that wait: who runs none of them has no use for a hint
+ */
 export function chooseToHint(
   links: Iterable<Link>,
   known: (peer: PeerId) => Peer | undefined,
   nowMs: number,
   countMax: number,
+  platforms?: readonly string[],
 ): readonly Link[] {
   if (countMax <= 0) return [];
-  const untold = [...links].filter((link) => !isTold(link, nowMs));
+  const untold = [...links].filter(
+    (link) => !isTold(link, nowMs) && canUse(known(link.peer), platforms),
+  );
   const idle = untold.filter(({ peer }) => isIdle(known(peer)));
   if (idle.length >= countMax) return idle.slice(0, countMax);
   const maybe = untold.filter(({ peer }) => wasBusy(known(peer), nowMs));
   return [...idle, ...maybe].slice(0, countMax);
+}
+
+function canUse(peer: Peer | undefined, platforms: readonly string[] | undefined): boolean {
+  if (peer === undefined || platforms === undefined) return true;
+  return platformsOf(peer, "foreign").some((platform) => platforms.includes(platform));
 }
 
 function isTold(link: Link, nowMs: number): boolean {

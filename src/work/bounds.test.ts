@@ -4,13 +4,14 @@ import { expect, test } from "vitest";
 import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
 import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
 import { encodeAction } from "../action/encode.ts";
+import { textOf, utf8 } from "../base/bytes.ts";
 import { emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import type { ControlHandlers } from "../peer/control.ts";
 import { GrantSchema, StealGrantSchema, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
-import { writeDone } from "./answer.ts";
+import { writeDone, writeProgress } from "./answer.ts";
 import { createBackups } from "./backups.ts";
 import { createDurations } from "./durations.ts";
 import { createGranting } from "./granting.ts";
@@ -223,7 +224,8 @@ test("inputs of what a thief cannot run are not looked at, however long the queu
   const entry: Entry = {
     ...{ id: asTaskId("t"), task, order: 1, urgencyMs: 0, stealable: true, state: queued },
     ...{ expectedMs: 1000, isFamiliar: true, submittedMs: 0, startedMs: 0, movedBytes: 0 },
-    ...{ settle() {}, fail() {}, cancelled: new AbortController(), accuser: undefined },
+    ...{ settle() {}, fail() {}, cancelled: new AbortController() },
+    ...{ hushedTo: 0, accuser: undefined },
     get heavy(): Entry["heavy"] {
       throw new Error("32 digests of each of 100,000 tasks, for each thief that sleeps");
     },
@@ -257,4 +259,83 @@ test("a node whose slots are busy with others' tasks gives its own away, also wi
   const end = await on.mesh.simulation.finish(job.settled, on.mesh.simulation.nowMs() + 60_000);
   expect(end).toMatchObject({ source: "there", peer: "sim-n3" });
   await on.allDone();
+});
+
+test("the one idle node that can run a task hears of it at once, among many that cannot", async () => {
+  const on = await stage({
+    nodes: 12,
+    slots: () => 1,
+    sandbox: (index) => (index === 0 || index === 5 ? "bwrap" : ""),
+  });
+  on.work.submit(on.mesh.node("n0"), { durationMs: 60_000, stealable: false });
+  // The first is pushed to n5, which is registered; then it registers with others.
+  for (let count = 0; count < 4; count++) {
+    const startMs = on.mesh.simulation.nowMs();
+    const job = on.work.submit(on.mesh.node("n0"), { durationMs: 50, lookUp: false });
+    await on.mesh.simulation.finish(job.settled, startMs + 60_000);
+    expect(on.mesh.simulation.nowMs() - startMs).toBeLessThan(100);
+    await on.pass(3000);
+  }
+  await on.allDone();
+});
+
+test("of an attempt that was not listened to while there were two, no later part is shown either", async () => {
+  const durations = createDurations(10);
+  for (let count = 0; count < 20; count++) durations.learn("c", "nothing", 20);
+  const on = await stage({ nodes: 1, slots: () => 1, durations: () => durations });
+  const { owner } = on.mesh.node("n0");
+  on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
+  await on.pass(10);
+  const shown: string[] = [];
+  const cancelled = new AbortController();
+  const onProgress: Task["onProgress"] = ({ stderr }) => void shown.push(textOf(stderr));
+  const end = owner.submit({ ...nothing(0), onProgress }, cancelled.signal).catch(() => {});
+  const [first, second] = [asPeerId("first"), asPeerId("second")];
+  const steal = (thief: typeof first) => {
+    const request = create(StealRequestSchema, { room: 1, idle: 1, platforms: ["linux/x86_64"] });
+    const [grant] = owner.onSteal(thief, request).grants;
+    if (grant === undefined) throw new Error("nothing to steal");
+    const say = (text: string) =>
+      owner.onProgress(
+        thief,
+        writeProgress(grant.task, grant.attempt, { stderr: utf8(text), outputs: [] }),
+      );
+    return say;
+  };
+  const say = steal(first);
+  say("one ");
+  await on.pass(200);
+  const sayAsWell = steal(second);
+  say("two ");
+  sayAsWell("one ");
+  owner.onPeerLeft(second);
+  say("three ");
+  expect(shown).toEqual(["one "]);
+  // Nobody has said anything of it before.
+  owner.onPeerLeft(first);
+  await on.pass(3000);
+  cancelled.abort(new Error("enough"));
+  await end;
+});
+
+test("tasks that nobody asked for are not taken", async () => {
+  const on = await stage({ nodes: 3, slots: () => 1 });
+  const { thief, self } = on.mesh.node("n2");
+  const failed: string[] = [];
+  let pushes = 0;
+  const push = (): void => {
+    const grants = [create(GrantSchema, { task: `t${++pushes}`, attempt: 1 })];
+    on.mesh.node("n1").control.push(self, create(StealGrantSchema, { grants }));
+  };
+  impostor(on, "n1", {
+    load: () => ({ queued: 0, stealable: 0, slots: 1, busy: 1, hot: 0n }),
+    onMessage(_, { type, value }) {
+      if (type === "failed") failed.push(value.code);
+    },
+  });
+  // It is registered with n0 alone.
+  for (let count = 0; count < 5; count++) push();
+  await on.pass(100);
+  expect(failed.filter((code) => code === "refused")).toHaveLength(5);
+  expect(thief.held()).toBe(0);
 });

@@ -118,6 +118,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     else deps.backups.began(entry);
     entry.movedBytes = pace.sent(peer, heavy, holds);
     const { attempt } = state;
+    if (backup) entry.hushedTo = attempt;
     emit({ event: "task-started", task: id, build: task.build, peer, attempt, backup });
     return toGrant(id, attempt, leaseMs, expectedMs, task, task.action);
   }
@@ -167,8 +168,9 @@ export function createLeasing(deps: LeasingDeps): Leasing {
       stale(peer, progress.task, progress.attempt);
       return;
     }
-    // Of two attempts only the answer counts: what one has shown the other may not show again.
-    if (entry.state.at !== "leased" || entry.state.holders.length > 1) return;
+    // Of two attempts only the answer counts: what one has shown the other may not show again, and
+    // what comes after a part that was left out makes no sense.
+    if (entry.state.at !== "leased" || progress.attempt <= entry.hushedTo) return;
     entry.task.onProgress?.(readProgress(progress), peer);
   }
 

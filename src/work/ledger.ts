@@ -29,6 +29,8 @@ export interface Entry extends Queued {
   readonly cancelled: AbortController;
   /** A queued entry's place changes when it may no longer leave. */
   stealable: boolean;
+  /** No attempt up to this one is shown before its end: there were two at a time. */
+  hushedTo: number;
   /** Said that the command itself fails. */
   accuser: PeerId | undefined;
 }

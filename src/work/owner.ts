@@ -83,6 +83,8 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
   const ledger = createLedger();
   const deque = createDeque<Entry>();
   const hot = createHotCount();
+  /** How many that peers may have wait for each platform. */
+  const platforms = new Map<string, number>();
   const pace = createPace(pacesMax);
   const over = new AbortController();
   let order = 0;
@@ -114,7 +116,9 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
         if (grant.grants.length > 0) control.push(peer, grant);
         return grant.grants.length > 0;
       },
-      hint: (count) => control.hint(count),
+      // What is away lags behind or waits: of that, nobody counts what it is.
+      hint: (count) =>
+        control.hint(count, deque.stealable.length > 0 ? [...platforms.keys()] : undefined),
     },
     over.signal,
   );
@@ -183,7 +187,8 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
     const cancelled = new AbortController();
     const entry: Entry = {
       ...{ id, task, order, settle, fail, cancelled, state: queued },
-      ...{ submittedMs: clock.nowMs(), startedMs: 0, movedBytes: 0, accuser: undefined },
+      ...{ submittedMs: clock.nowMs(), startedMs: 0, movedBytes: 0, hushedTo: 0 },
+      accuser: undefined,
       stealable: tree.offered,
       expectedMs: durations.expectedMs(kind, label),
       isFamiliar: durations.isFamiliar(kind, label),
@@ -213,14 +218,30 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
 
   function enqueue(entry: Entry): void {
     deque.push(entry);
-    if (entry.stealable) hot.add(entry.heavy);
+    if (entry.stealable) {
+      hot.add(entry.heavy);
+      countPlatform(entry, 1);
+    }
     runHereWhilePossible();
     if (entry.stealable && entry.state.at === "queued") lifelines.wake();
   }
 
   function leaveQueue(entry: Entry): void {
     deque.remove(entry);
-    if (entry.stealable) hot.remove(entry.heavy);
+    hasLeft(entry);
+  }
+
+  function hasLeft(entry: Entry): void {
+    if (!entry.stealable) return;
+    hot.remove(entry.heavy);
+    countPlatform(entry, -1);
+  }
+
+  function countPlatform({ task: { action } }: Entry, by: number): void {
+    const platform = action?.spec.platform.platform ?? "";
+    const count = (platforms.get(platform) ?? 0) + by;
+    if (count > 0) platforms.set(platform, count);
+    else platforms.delete(platform);
   }
 
   function runHereWhilePossible(): void {
@@ -236,7 +257,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
         slot();
         return;
       }
-      if (entry.stealable) hot.remove(entry.heavy);
+      hasLeft(entry);
       void runHere(entry).finally(slot);
     }
   }

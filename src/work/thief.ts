@@ -97,6 +97,8 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
   const hot = createHeld();
   /** Peers that will push when they have something. */
   const registered = new Set<PeerId>();
+  /** Its answer is awaited: it may have pushed before. */
+  let asked: PeerId | undefined;
   const beats = createBeats(
     { clock, control, open: held.open, before: handBackOverdue },
     options.beatMs,
@@ -210,11 +212,11 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     try {
       beats.said(victim.id);
       registered.delete(victim.id);
+      asked = victim.id;
       const { grants } = await control.steal(victim.id, requestFor(room), signal);
       const rttMs = clock.nowMs() - askedMs;
       emit({ event: "steal-asked", peer: victim.id, granted: grants.length, rttMs });
-      // It may have begun to leave since it asked.
-      const countMax = draining ? 0 : room.total;
+      const countMax = draining ? 0 : room.total; // It may have begun to leave meanwhile.
       for (const grant of grants.slice(0, countMax)) keep(victim.id, grant);
       for (const { task, attempt } of grants.slice(countMax)) {
         sendBack(victim.id, task, attempt, "refused", "there was room for fewer");
@@ -226,17 +228,18 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
     } catch (error) {
       // It is gone, or too slow, or talks nonsense and has been dropped for it.
       if (!isMeshError(error) || signal.aborted) throw error;
+    } finally {
+      asked = undefined;
     }
     // By what its hint says now: the answer brought a newer one.
     patience.missed(directory.peers().find(({ id }) => id === victim.id) ?? victim);
   }
 
   function onPush(peer: PeerId, { grants }: StealGrant): void {
-    registered.delete(peer);
-    // It was meant for a slot that idles, whatever else came along with it.
-    const isIdle = roomNow().idle > 0;
+    // Else whoever pushes most has all slots; and it was meant for one that idles.
+    const isWanted = (registered.delete(peer) || peer === asked) && roomNow().idle > 0;
     for (const grant of grants) {
-      if (isIdle && roomNow().total > 0) keep(peer, grant);
+      if (isWanted && roomNow().total > 0) keep(peer, grant);
       else sendBack(peer, grant.task, grant.attempt, "refused", "there is no room any more");
     }
   }
@@ -312,11 +315,9 @@ export function createThief(deps: ThiefDeps, options: ThiefOptions, signal: Abor
         run.release();
       }
     } catch (error) {
-      if (abort.signal.aborted) {
-        emit({ event: "foreign-done", ...said, outcome: "cancelled" });
-        return;
-      }
-      emit({ event: "foreign-done", ...said, outcome: "failed" });
+      const isCancelled = abort.signal.aborted;
+      emit({ event: "foreign-done", ...said, outcome: isCancelled ? "cancelled" : "failed" });
+      if (isCancelled) return;
       const code = isMeshError(error) ? error.code : "io";
       const value = create(TaskFailedSchema, { task, attempt, code, message: messageOf(error) });
       say(owner, { type: "failed", value });
