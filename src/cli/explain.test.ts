@@ -259,7 +259,7 @@ async function serveBuild(): Promise<readonly unknown[]> {
     for (const task of ["1", "2"]) {
       const label = `${task}.cc`;
       session.send({ event: "task-queued", task, build, kind: "c++", label, stealable: true });
-      session.send({ event: "task-started", task, build, peer: "p1", attempt: 0 });
+      session.send({ event: "task-started", task, build, peer: "p1", attempt: 0, backup: false });
       const phases = { queueMs: 0, fetchMs: 1, runMs: 2, returnMs: 1 };
       const how = { source: "there", peer: "p1", exitCode: 0, wallMs: 4, phases };
       session.send({ event: "task-done", task, build, label, ...how });

@@ -26,7 +26,7 @@ import type { Worth } from "./worth.ts";
 export interface GrantingDeps {
   readonly stealable: readonly Entry[];
   readonly ledger: Pick<Ledger, "away" | "awayAt">;
-  readonly pace: Pick<Pace, "slowness" | "isMeasured" | "transferMs">;
+  readonly pace: Pick<Pace, "slowness" | "isMeasured" | "transferMs" | "chargeMs">;
   readonly worth: Worth;
   readonly backups: Backups;
   /** Slots of a peer, and the way there and back. */
@@ -87,15 +87,15 @@ export function createGranting(deps: GrantingDeps): Granting {
 
   interface Candidate {
     readonly entry: Entry;
-    readonly transferMs: number;
+    readonly chargeMs: number;
   }
 
   function fromQueue(peer: PeerId, request: StealRequest): readonly Choice[] {
     const count = Math.min(request.room, grantsMax, Math.ceil(stealable.length / 2));
     if (count === 0) return [];
     const candidates = candidatesFor(peer, request, Math.max(windowMin, windowFactor * count));
-    const isCheap = ({ entry, transferMs }: Candidate): boolean =>
-      transferMs <= Math.max(cheapMs, cheapPart * entry.expectedMs);
+    const isCheap = ({ entry, chargeMs }: Candidate): boolean =>
+      chargeMs <= Math.max(cheapMs, cheapPart * entry.expectedMs);
     const cheap = candidates.filter(isCheap);
     const dear = candidates
       .filter((one) => !isCheap(one))
@@ -112,8 +112,8 @@ export function createGranting(deps: GrantingDeps): Granting {
       if (seen.length >= countMax) break;
       // A long queue of tasks that this peer cannot run must cost next to nothing.
       if (canRun(entry, request) && mayHave(entry.state, peer)) {
-        const transferMs = pace.transferMs(peer, entry.heavy, request.holds);
-        if (isWorthIt(entry, peer, transferMs, aheadMs)) seen.push({ entry, transferMs });
+        const chargeMs = pace.chargeMs(peer, entry.heavy, request.holds);
+        if (isWorthIt(entry, peer, chargeMs, aheadMs)) seen.push({ entry, chargeMs });
       }
       aheadMs += entry.expectedMs;
     }
@@ -147,10 +147,10 @@ export function createGranting(deps: GrantingDeps): Granting {
     // Its request may have crossed with an earlier grant: its slots are counted here, too.
     let idle = Math.min(request.idle, deps.peerOf(peer).slots - there.running);
     let roomBytes = grantsMaxBytes;
-    for (const { entry, transferMs } of candidates) {
+    for (const { entry } of candidates) {
       if (chosen.length >= count) break;
       const waits = idle <= 0;
-      if (waits && !isWorthAhead(peer, entry, transferMs, there)) continue;
+      if (waits && !isWorthAhead(peer, request, entry, there)) continue;
       const { action } = entry.task;
       const grantBytes = action === undefined ? 0 : grantBytesOf(action);
       if (grantBytes > roomBytes) continue;
@@ -193,12 +193,13 @@ export function createGranting(deps: GrantingDeps): Granting {
 
   function isWorthAhead(
     peer: PeerId,
-    { expectedMs }: Entry,
-    transferMs: number,
+    { holds }: StealRequest,
+    { expectedMs, heavy }: Entry,
     { waiting, waitingMs }: There,
   ): boolean {
     if (expectedMs === 0) return false;
-    const gapMs = Math.max(gapMinMs, deps.peerOf(peer).rttMs) + transferMs;
+    const wayMs = Math.max(gapMinMs, deps.peerOf(peer).rttMs);
+    const gapMs = wayMs + pace.transferMs(peer, heavy, holds);
     if (gapMs < gapPart * expectedMs) return false;
     return waiting === 0 || waitingMs + expectedMs <= aheadMaxMs;
   }
@@ -252,8 +253,8 @@ export function createGranting(deps: GrantingDeps): Granting {
   };
 }
 
-function ratioOf({ entry, transferMs }: { entry: Entry; transferMs: number }): number {
-  return transferMs / Math.max(1, entry.expectedMs);
+function ratioOf({ entry, chargeMs }: { entry: Entry; chargeMs: number }): number {
+  return chargeMs / Math.max(1, entry.expectedMs);
 }
 
 function canRun({ task: { action } }: Entry, { platforms }: StealRequest): boolean {

@@ -196,6 +196,7 @@ export function createOwner(deps: OwnerDeps, options: OwnerOptions): OwnerParts 
       heavy: tree.offered && action !== undefined ? heavyOf(action.spec) : [],
     };
     ledger.add(entry);
+    pace.wanted(entry.heavy);
     emit({ event: "task-queued", task: id, build, kind, label, stealable: entry.stealable });
     enqueue(entry);
     const cancel = () => cancelEntry(id, signal.reason);
