@@ -22,17 +22,12 @@ const costPart = 0.1;
 const stoppedFactor = 2;
 
 export function createBackups(
-  ledger: Pick<Ledger, "away">,
+  ledger: Pick<Ledger, "doubled">,
   durations: Pick<Durations, "lateMs">,
   nowMs: () => number,
 ): Backups {
   let spentMs = 0;
   let costMs = 0;
-
-  function isAnyUnderWay(): boolean {
-    for (const { state } of ledger.away()) if (holdersOf(state).length > 1) return true;
-    return false;
-  }
 
   /**
    * What a second attempt will take at least: of a task never seen before, nothing is known but how
@@ -55,7 +50,7 @@ export function createBackups(
       if (elapsedMs <= lateMs) return false;
       if (costMs + costOf(entry) <= costPart * spentMs) return true;
       // A small build must not be lost to one peer that has all but stopped.
-      return elapsedMs > stoppedFactor * lateMs && !isAnyUnderWay();
+      return elapsedMs > stoppedFactor * lateMs && ledger.doubled().size === 0;
     },
     began(entry) {
       costMs += costOf(entry);

@@ -48,6 +48,8 @@ export interface Ledger {
   here(): ReadonlySet<Entry>;
   /** Tasks that some peer may be running, also while an answer is put in place. */
   away(): ReadonlySet<Entry>;
+  /** Tasks that two attempts hold. */
+  doubled(): ReadonlySet<Entry>;
   /** Those of them that this peer may be running. */
   awayAt(peer: PeerId): Iterable<Entry>;
   /** This attempt of this peer, if it holds the task's lease. */
@@ -61,6 +63,7 @@ export function createLedger(): Ledger {
   const entries = new Map<TaskId, Entry>();
   const here = new Set<Entry>();
   const away = new Set<Entry>();
+  const doubled = new Set<Entry>();
   const byPeer = new Map<PeerId, Set<Entry>>();
 
   function place(entry: Entry, before: TaskState): void {
@@ -77,6 +80,8 @@ export function createLedger(): Ledger {
     }
     if (holders.length > 0) away.add(entry);
     else away.delete(entry);
+    if (holders.length > 1) doubled.add(entry);
+    else doubled.delete(entry);
     if (entry.state.at === "here") here.add(entry);
     else here.delete(entry);
   }
@@ -105,6 +110,7 @@ export function createLedger(): Ledger {
     entries: () => entries.values(),
     here: () => here,
     away: () => away,
+    doubled: () => doubled,
     awayAt: (peer) => byPeer.get(peer) ?? [],
     heldBy(peer, task, attempt) {
       const entry = entries.get(asTaskId(task));
