@@ -14,9 +14,10 @@ import { createWorld, startMesh, type World } from "../../chaos-tests/live/nodes
 import type { OpenNode } from "../../src/node/open.ts";
 import { atLeast, type Bench, type BenchOptions, type Result, rowOf } from "../bench.ts";
 import { program, timed } from "../command.ts";
+import { lognormalMs } from "../model.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
 import { type Project, smallC } from "../projects.ts";
-import { createSleeps, lognormalMs, type Makespan, makespan } from "../steal/sleeps.ts";
+import { createSleeps, type Makespan, makespan } from "../steal/sleeps.ts";
 import { buildSlowAssembler } from "./slow-assembler.ts";
 
 const thieves = 2;

@@ -5,10 +5,9 @@
  * The nodes are the real code in the simulator; a message costs its receiver `receiveMs` of its
  * event loop.
  */
-import { createSeededRandom } from "../../src/sim/random.ts";
 import { atLeast, atMost, type Bench, type Check, medianOf, type Row, rowOf } from "../bench.ts";
+import { centralQueueMs, lognormalMs, lowerBoundMs } from "../model.ts";
 import { runMesh } from "./mesh-run.ts";
-import { centralFifoMs, lognormal, lowerBoundMs } from "./model.ts";
 
 interface Size {
   readonly nodes: number;
@@ -59,13 +58,12 @@ async function measure(
     for (let seed = 1; seed <= (runs ?? seeds); seed++) {
       signal.throwIfAborted();
       const count = nodes * slots * tasksPerSlot;
-      const random = createSeededRandom(`durations ${nodes} ${seed}`);
-      const durationsMs = lognormal(random, count, meanMs, sigma);
+      const durationsMs = lognormalMs(count, meanMs, sigma, `${nodes} ${seed}`);
       const bestMs = lowerBoundMs(durationsMs, nodes * slots);
       const run = { seed: `${nodes} ${seed}`, nodes, slots, durationsMs, estimateError, receiveMs };
       const end = await runMesh(run);
       parts.mesh.push((100 * bestMs) / end.makespanMs);
-      parts.fifo.push((100 * bestMs) / centralFifoMs(durationsMs, nodes * slots));
+      parts.fifo.push((100 * bestMs) / centralQueueMs(durationsMs, nodes * slots));
       parts.sends.push(end.sendsPerTask);
       parts.frames.push(end.framesPerTask);
       parts.signs.push(end.signsPerTask);

@@ -1,8 +1,7 @@
 /** One of eight nodes ten times as slow: the makespan against that of eight good ones and of 7.1. */
-import { createSeededRandom } from "../../src/sim/random.ts";
 import { atMost, type Bench, medianOf, rowOf } from "../bench.ts";
+import { lognormalMs, lowerBoundMs } from "../model.ts";
 import { runMesh } from "./mesh-run.ts";
-import { lognormal, lowerBoundMs } from "./model.ts";
 
 const nodes = 8;
 const slowIndex = 3;
@@ -24,8 +23,7 @@ export const simSlowNode: Bench = {
     const duplicate: number[] = [];
     for (let seed = 1; seed <= (runs ?? seedsDefault); seed++) {
       signal.throwIfAborted();
-      const random = createSeededRandom(`slow ${seed}`);
-      const durationsMs = lognormal(random, nodes * tasksPerNode, 2000, 0.8);
+      const durationsMs = lognormalMs(nodes * tasksPerNode, 2000, 0.8, seed);
       const run = {
         ...{ seed: `slow ${seed}`, nodes, slots: 1, durationsMs },
         ...{ estimateError: 0.3, receiveMs: 0.1 },

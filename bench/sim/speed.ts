@@ -7,7 +7,7 @@ import { createMesh, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
 import { createWorkload } from "../../chaos-tests/simulator/workload.ts";
 import { createSeededRandom } from "../../src/sim/random.ts";
 import { atLeast, type Bench, medianOf, type Row, rowOf } from "../bench.ts";
-import { lognormal } from "./model.ts";
+import { lognormalMs } from "../model.ts";
 
 const nodes = 50;
 const idleMs = 600_000;
@@ -81,8 +81,7 @@ async function runBuild(mesh: SimMesh, seed: number): Promise<void> {
 
 async function runFull(mesh: SimMesh, seed: number): Promise<void> {
   const work = createWorkload(() => true);
-  const random = createSeededRandom(`full ${seed}`);
-  const jobs = lognormal(random, nodes * tasksPerNode, 2000, 0.8).map((durationMs) =>
+  const jobs = lognormalMs(nodes * tasksPerNode, 2000, 0.8, seed).map((durationMs) =>
     work.submit(mesh.node("n0"), { durationMs, lookUp: false, forget: true }),
   );
   const all = Promise.all(jobs.map(({ settled }) => settled));

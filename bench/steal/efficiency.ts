@@ -7,8 +7,10 @@
  * the owner has learned them. The peer is a model, exact and without any cost: one central queue,
  * first come, first served.
  */
+
 import { createWorld, type World } from "../../chaos-tests/live/nodes.ts";
 import type { OpenNode } from "../../src/node/open.ts";
+import { createSeededRandom } from "../../src/sim/random.ts";
 import {
   atLeast,
   type Bench,
@@ -18,15 +20,9 @@ import {
   type Row,
   rowOf,
 } from "../bench.ts";
+import { centralQueueMs, lognormalMs, lowerBoundMs } from "../model.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
-import {
-  centralQueueMs,
-  createChance,
-  createSleeps,
-  lognormalMs,
-  lowerBoundMs,
-  makespan,
-} from "./sleeps.ts";
+import { createSleeps, makespan } from "./sleeps.ts";
 
 const nodes = 8;
 const tasksPerSlot = 15;
@@ -81,7 +77,7 @@ async function measure(
       const sleepsMs = lognormalMs(nodes * tasksPerSlot, meanMs, sigma, run + 1);
       const boundMs = lowerBoundMs(sleepsMs, nodes);
       queue.push(share(boundMs, centralQueueMs(sleepsMs, nodes)));
-      const chance = createChance(-run - 1);
+      const chance = createSeededRandom(`noise ${-run - 1}`).fraction;
       const offMs = sleepsMs.map((ms) => Math.round(ms * (1 + noise * (2 * chance() - 1))));
       queueBefore.push(share(lowerBoundMs(offMs, nodes), centralQueueMs(offMs, nodes)));
       const submit = async (lengthsMs: readonly number[]) => {

@@ -82,52 +82,6 @@ function childrenOf(pid: number): readonly number[] {
   );
 }
 
-/**
- * Lognormal lengths, as compile times are, with the standard deviation of their logarithm. Always
- * the same for the same seed, and their mean is exact.
- */
-export function lognormalMs(
-  count: number,
-  meanMs: number,
-  sigma: number,
-  seed: number,
-): readonly number[] {
-  const chance = createChance(seed);
-  const raw = Array.from({ length: count }, () => {
-    // Box and Muller: a normal deviation from two even ones.
-    const deviation = Math.sqrt(-2 * Math.log(1 - chance())) * Math.cos(2 * Math.PI * chance());
-    return Math.exp(sigma * deviation);
-  });
-  const scale = (meanMs * count) / raw.reduce((sum, value) => sum + value, 0);
-  return raw.map((value) => Math.round(value * scale));
-}
-
-/** Even numbers in [0, 1) from one seed. Source: "mulberry32", T. Ettinger, public domain. */
-export function createChance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** No schedule on so many slots ends sooner. */
-export function lowerBoundMs(sleepsMs: readonly number[], slots: number): number {
-  return Math.max(sleepsMs.reduce((sum, ms) => sum + ms, 0) / slots, ...sleepsMs);
-}
-
-/** What one queue that costs nothing and knows no durations would make of them: first come, first served. */
-export function centralQueueMs(sleepsMs: readonly number[], slots: number): number {
-  const freeAtMs = Array.from({ length: slots }, () => 0);
-  for (const sleepMs of sleepsMs) {
-    const next = freeAtMs.indexOf(Math.min(...freeAtMs));
-    freeAtMs[next] = (freeAtMs[next] ?? 0) + sleepMs;
-  }
-  return Math.max(...freeAtMs);
-}
-
 export interface Makespan {
   readonly wallMs: number;
   readonly stolen: number;

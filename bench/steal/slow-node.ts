@@ -8,9 +8,10 @@
 import { createWorld, type LiveNode, until } from "../../chaos-tests/live/nodes.ts";
 import type { OpenNode } from "../../src/node/open.ts";
 import { atMost, type Bench, type BenchOptions, medianOf, type Result, rowOf } from "../bench.ts";
+import { lognormalMs, lowerBoundMs } from "../model.ts";
 import { inviteOf, openOwner, peersKnown } from "../owner.ts";
 import { type Attempts, createAttempts } from "./attempts.ts";
-import { createSleeps, lognormalMs, lowerBoundMs, makeSlow, makespan } from "./sleeps.ts";
+import { createSleeps, makeSlow, makespan } from "./sleeps.ts";
 
 const nodes = 8;
 const slowTimes = 10;
