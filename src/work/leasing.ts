@@ -214,6 +214,7 @@ export function createLeasing(deps: LeasingDeps): Leasing {
     // It has no time for it after all, or had given up asking before the grant came.
     const hadNoRoom = code === "refused";
     const isUntried = hadNoRoom || code === "cancelled" || (code === "deadline" && !holder.running);
+    if (hadNoRoom) standing.refused(peer);
     // What is too large for one is too large for all: that says nothing about this peer.
     if (!isUntried && code !== "limit") standing.failed(peer);
     // One that says so and works on all the same shall stop.

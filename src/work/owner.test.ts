@@ -8,7 +8,7 @@ import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { MeshEvent } from "../base/events.ts";
 import { asPeerId } from "../base/ids.ts";
-import { BeatSchema, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { BeatSchema, StealRequestSchema, TaskFailedSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
 import type { Task } from "./task.ts";
 
 const stranger = asPeerId("stranger");
@@ -216,6 +216,26 @@ test("a thief that can run nothing of it gets nothing", async () => {
   expect(ask(["linux/aarch64", "wasm"], 5)).toBe(0);
   expect(ask(platforms, 0)).toBe(0);
   expect(ask(platforms, 5)).toBe(1);
+});
+
+test("a thief that asks and always says that it has no room is left alone for a while", async () => {
+  const on = await busyOwner({ nodes: 1 });
+  const { owner } = on.mesh.node("n0");
+  on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
+  await on.pass(10);
+  const request = create(StealRequestSchema, { room: 1, idle: 1, platforms });
+  let given = 0;
+  for (let round = 0; round < 50; round += 1) {
+    const [grant] = owner.onSteal(stranger, request).grants;
+    if (grant === undefined) continue;
+    given += 1;
+    const { task, attempt } = grant;
+    const value = create(TaskFailedSchema, { task, attempt, code: "refused", message: "no room" });
+    owner.onFailed(stranger, value);
+  }
+  expect(given).toBe(9);
+  await on.pass(3000);
+  expect(owner.onSteal(stranger, request).grants).toHaveLength(1);
 });
 
 test("local slots compete for the same queue however many thieves there are", async () => {

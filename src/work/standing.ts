@@ -11,6 +11,8 @@ import type { Clock } from "../host/host.ts";
 export interface Standing {
   isWelcome(peer: PeerId): boolean;
   failed(peer: PeerId): void;
+  /** It gave a task back for want of room: no failure, unless it always does. */
+  refused(peer: PeerId): void;
   /** It did one right: what was before is forgotten. */
   delivered(peer: PeerId): void;
 }
@@ -20,17 +22,32 @@ const waitMinMs = 500;
 const waitMaxMs = 2000;
 const rememberedMax = 512;
 
+/** So many in a row, with nothing done between them, are no bad luck any more. */
+const refusalsMax = 8;
+
 export function createStanding(clock: Clock): Standing {
   const faults = createRecentMap<PeerId, { readonly count: number; readonly untilMs: number }>(
     rememberedMax,
   );
+  const refusals = createRecentMap<PeerId, number>(rememberedMax);
+
+  function failed(peer: PeerId): void {
+    const count = (faults.get(peer)?.count ?? 0) + 1;
+    const waitMs = Math.min(waitMaxMs, waitMinMs * 2 ** (count - 1));
+    faults.set(peer, { count, untilMs: clock.nowMs() + waitMs });
+  }
+
   return {
     isWelcome: (peer) => (faults.get(peer)?.untilMs ?? 0) <= clock.nowMs(),
-    failed(peer) {
-      const count = (faults.get(peer)?.count ?? 0) + 1;
-      const waitMs = Math.min(waitMaxMs, waitMinMs * 2 ** (count - 1));
-      faults.set(peer, { count, untilMs: clock.nowMs() + waitMs });
+    failed,
+    refused(peer) {
+      const count = (refusals.get(peer) ?? 0) + 1;
+      refusals.set(peer, count);
+      if (count > refusalsMax) failed(peer);
     },
-    delivered: (peer) => void faults.delete(peer),
+    delivered(peer) {
+      faults.delete(peer);
+      refusals.delete(peer);
+    },
   };
 }
