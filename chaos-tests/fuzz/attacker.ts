@@ -22,6 +22,7 @@ import {
   controlFrameMaxBytes,
   controlTypes,
   decodeGrant,
+  splitLoad,
 } from "../../src/peer/control-frames.ts";
 import { encodeHello, encodeKnown } from "../../src/peer/hello-message.ts";
 import type { SeededRandom } from "../../src/sim/random.ts";
@@ -137,7 +138,9 @@ export async function attack(
     void tell(line, [nonsense(random, { ...rules, seeds: [first, ...rest] })]);
   }
 
-  const onControl = (frame: Frame, line: Line): void => {
+  const onControl = (whole: Frame, line: Line): void => {
+    // The victim's load rides inside whatever it says.
+    const { rest: frame } = splitLoad(whole);
     if (frame.type === controlFrame.stealRequest && act === "owner") {
       const payload = grantMessage(random);
       const grant = frameOf(controlFrame.stealGrant, { requestId: frame.requestId, payload });

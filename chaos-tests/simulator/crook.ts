@@ -26,6 +26,7 @@ import {
   TaskFailedSchema,
 } from "../../src/wire/gen/mesh/v1/mesh_pb.ts";
 import { decodeMessage, digestToProto, encodeMessage } from "../../src/wire/messages.ts";
+import { createOverhearing } from "./overhear.ts";
 
 export const trickNames = [
   "false-digest", // bytes that are not what their digest says
@@ -180,7 +181,7 @@ export function createTricks(random: SeededRandom): Tricks {
 
     const options = { frameMaxBytes: controlFrameMaxBytes };
     const out = createFrameDecoder(options);
-    const incoming = createFrameDecoder(options);
+    const incoming = createOverhearing(options);
     return {
       ...stream,
       send(bytes) {
@@ -200,7 +201,7 @@ export function createTricks(random: SeededRandom): Tricks {
       },
       receive(onBytes) {
         stream.receive((bytes) => {
-          incoming.push(bytes, (whole) => {
+          incoming.hear(bytes, (whole) => {
             const frame = apart(whole).at(-1) ?? whole;
             if (trickOf() === "fails" && frame.type === controlFrame.stealGrant) failAll(frame);
             if (trickOf() === "claims" && frame.type === controlFrame.closed && random.chance(0.5))

@@ -7,8 +7,9 @@ import { concatBytes } from "../../src/base/bytes.ts";
 import type { Network, Stream } from "../../src/host/host.ts";
 import { signatureBytes } from "../../src/host/signing.ts";
 import type { SeededRandom } from "../../src/sim/random.ts";
-import { createFrameDecoder, encodeFrame, type Frame, frameOf } from "../../src/wire/frame.ts";
+import { encodeFrame, type Frame, frameOf } from "../../src/wire/frame.ts";
 import { packedDigestBytes } from "../../src/wire/messages.ts";
+import { createOverhearing } from "./overhear.ts";
 
 export interface Lies {
   /** The network of a host that lies while `isLying`. */
@@ -68,14 +69,14 @@ export function createLies(random: SeededRandom): Lies {
     return {
       ...stream,
       receive(onBytes) {
-        const decoder = createFrameDecoder({ frameMaxBytes: acFrameMaxBytes });
+        const decoder = createOverhearing({ frameMaxBytes: acFrameMaxBytes });
         let waiting: Uint8Array[] = [];
         let isHonest = true;
         stream.receive((bytes) => {
           // Frames that come in pieces are answered by whoever answered their beginning.
           if (waiting.length === 0) isHonest = !isLying();
           waiting.push(bytes);
-          decoder.push(bytes, (frame) => {
+          decoder.hear(bytes, (frame) => {
             if (frame.type === ac.store) overhear(frame.payload);
             if (!isHonest) answer(stream, frame);
           });

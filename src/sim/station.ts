@@ -250,7 +250,8 @@ function openStream(
         [own.machine, other.machine],
         [wires.lineOf(own, other, connection), wires.lineOf(other, own, connection)],
       );
-      keepUntilEnded(connection, sides);
+      const [first] = connection.stations;
+      keepUntilEnded(connection, own === first ? sides : [sides[1], sides[0]]);
       wires.travel(other, own, "net.opened", () => {
         connection.opening.delete(opening);
         if (isSettled()) sides[0].stream.reset("nobody waits for it any more");
