@@ -221,7 +221,8 @@ test.skipIf(!canBuild)(
       const { busy, queued } = JSON.parse(stdout) as { busy: number; queued: number };
       return busy === 0 && queued === 0;
     });
-    expect(await leftovers(many)).toEqual([]);
+    // A file of a known result may be on its way still: that keeps no slot busy.
+    await until("nothing half-written", async () => (await leftovers(many)).length === 0);
     for (const [name, bytes] of await snapshot(many, /\.o$/)) {
       expect(manyMade.get(name)?.equals(bytes), name).toBe(true);
     }
