@@ -1,13 +1,10 @@
 /** What neither a peer, nor a bad moment, may make of a node's work: simulated, real code. */
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
-import { createWorkload, type Workload } from "../../chaos-tests/simulator/workload.ts";
 import { encodeAction } from "../action/encode.ts";
 import { textOf, utf8 } from "../base/bytes.ts";
 import { emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
-import type { MeshEvent } from "../base/events.ts";
 import { asPeerId, asTaskId } from "../base/ids.ts";
 import type { ControlHandlers } from "../peer/control.ts";
 import { GrantSchema, StealGrantSchema, StealRequestSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
@@ -19,41 +16,9 @@ import { queued } from "./lease.ts";
 import { createLedger, type Entry } from "./ledger.ts";
 import { createPace } from "./pace.ts";
 import { createSlots } from "./slots.ts";
+import { type Stage, stage } from "./stage.fixture.ts";
 import type { Task } from "./task.ts";
 import { createWorth } from "./worth.ts";
-
-interface Stage {
-  readonly mesh: SimMesh;
-  readonly work: Workload;
-  said<E extends MeshEvent["event"]>(
-    name: string,
-    event: E,
-  ): readonly Extract<MeshEvent, { event: E }>[];
-  pass(durationMs: number): Promise<void>;
-  allDone(withinMs?: number): Promise<void>;
-}
-
-async function stage(options: MeshOptions): Promise<Stage> {
-  const mesh = await createMesh("bounds", options);
-  const { simulation } = mesh;
-  const log: (readonly [string, MeshEvent])[] = [];
-  mesh.onEvent((node, event) => void log.push([node.name, event]));
-  await mesh.assembled(10_000);
-  const work = createWorkload(() => true);
-  return {
-    mesh,
-    work,
-    said: <E extends MeshEvent["event"]>(name: string, event: E) =>
-      log.flatMap(([who, one]) =>
-        who === name && one.event === event ? [one as Extract<MeshEvent, { event: E }>] : [],
-      ),
-    pass: (durationMs) => simulation.run(simulation.nowMs() + durationMs),
-    async allDone(withinMs = 60_000) {
-      const all = Promise.all(work.jobs.map(({ settled }) => settled));
-      await simulation.finish(all, simulation.nowMs() + withinMs);
-    },
-  };
-}
 
 /** Does nothing. Its tree grows by about 140 bytes with each folder. */
 function nothing(folders: number): Task {
@@ -77,7 +42,7 @@ function nothing(folders: number): Task {
 }
 
 test("a thief with room for more tasks than one answer holds takes them in several", async () => {
-  const on = await stage({ nodes: 1, slots: (index) => (index === 0 ? 1 : 600) });
+  const on = await stage("bounds", { nodes: 1, slots: (index) => (index === 0 ? 1 : 600) });
   for (let count = 0; count < 900; count++)
     on.work.submit(on.mesh.node("n0"), { durationMs: 2000, lookUp: false, forget: true });
   await on.pass(1000);
@@ -89,7 +54,7 @@ test("a thief with room for more tasks than one answer holds takes them in sever
 });
 
 test("a task whose tree is still being stored when its node stops ends, and leaves nothing pinned", async () => {
-  const on = await stage({ nodes: 1 });
+  const on = await stage("bounds", { nodes: 1 });
   const { owner, store } = on.mesh.node("n0");
   const reason = new MeshError("cancelled", "this node is stopping");
   const end = owner.submit(nothing(1500), new AbortController().signal).catch((error) => error);
@@ -99,7 +64,7 @@ test("a task whose tree is still being stored when its node stops ends, and leav
 });
 
 test("a task that is cancelled while its tree is being stored leaves nothing pinned", async () => {
-  const on = await stage({ nodes: 1 });
+  const on = await stage("bounds", { nodes: 1 });
   const { owner, store } = on.mesh.node("n0");
   const cancelled = new AbortController();
   const end = owner.submit(nothing(1500), cancelled.signal).catch((error) => error);
@@ -110,7 +75,7 @@ test("a task that is cancelled while its tree is being stored leaves nothing pin
 });
 
 test("long tasks that nobody has seen before are not all run twice", async () => {
-  const on = await stage({ nodes: 9, slots: (index) => (index === 0 ? 1 : 4) });
+  const on = await stage("bounds", { nodes: 9, slots: (index) => (index === 0 ? 1 : 4) });
   // The short ones end first, and say little about the long ones, which were queued with them.
   for (const [count, durationMs] of [
     [60, 20],
@@ -126,7 +91,7 @@ test("long tasks that nobody has seen before are not all run twice", async () =>
 
 test("a thief that says its run took weeks is not believed", async () => {
   const durations = createDurations(10);
-  const on = await stage({ nodes: 1, slots: () => 1, durations: () => durations });
+  const on = await stage("bounds", { nodes: 1, slots: () => 1, durations: () => durations });
   const { owner, store } = on.mesh.node("n0");
   on.work.submit(on.mesh.node("n0"), { durationMs: 5000, stealable: false });
   await on.pass(10);
@@ -164,7 +129,7 @@ function impostor(on: Stage, name: string, given: Partial<ControlHandlers>): voi
 }
 
 test("tasks that come while a node is leaving go back at once", async () => {
-  const on = await stage({ nodes: 2, slots: () => 1 });
+  const on = await stage("bounds", { nodes: 2, slots: () => 1 });
   const { thief } = on.mesh.node("n1");
   let left: Promise<void> | undefined;
   const failed: string[] = [];
@@ -184,7 +149,7 @@ test("tasks that come while a node is leaving go back at once", async () => {
 });
 
 test("a node that lends nothing refuses what is pushed to it", async () => {
-  const on = await stage({ nodes: 2, slots: (index) => 1 - index });
+  const on = await stage("bounds", { nodes: 2, slots: (index) => 1 - index });
   const failed: string[] = [];
   impostor(on, "n0", {
     onMessage(_, { type, value }) {
@@ -198,7 +163,7 @@ test("a node that lends nothing refuses what is pushed to it", async () => {
 });
 
 test("an owner that calls its tasks off before they end is not served for nothing", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("bounds", { nodes: 3, slots: () => 1 });
   const submit = (owner: string, durationMs: number, stealable = true) =>
     on.work.submit(on.mesh.node(owner), { durationMs, stealable, lookUp: false, forget: true });
   for (const owner of ["n0", "n1"]) submit(owner, 60_000, false);
@@ -245,7 +210,7 @@ test("inputs of what a thief cannot run are not looked at, however long the queu
 });
 
 test("a node whose slots are busy with others' tasks gives its own away, also with large inputs", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("bounds", { nodes: 3, slots: () => 1 });
   const [n0, n2] = [on.mesh.node("n0"), on.mesh.node("n2")];
   const known = { durationMs: 1000, label: "unit", lookUp: false, forget: true } as const;
   for (let count = 0; count < 4; count++) on.work.submit(n0, known);
@@ -262,7 +227,7 @@ test("a node whose slots are busy with others' tasks gives its own away, also wi
 });
 
 test("the one idle node that can run a task hears of it at once, among many that cannot", async () => {
-  const on = await stage({
+  const on = await stage("bounds", {
     nodes: 12,
     slots: () => 1,
     sandbox: (index) => (index === 0 || index === 5 ? "bwrap" : ""),
@@ -282,7 +247,7 @@ test("the one idle node that can run a task hears of it at once, among many that
 test("of an attempt that was not listened to while there were two, no later part is shown either", async () => {
   const durations = createDurations(10);
   for (let count = 0; count < 20; count++) durations.learn("c", "nothing", 20);
-  const on = await stage({ nodes: 1, slots: () => 1, durations: () => durations });
+  const on = await stage("bounds", { nodes: 1, slots: () => 1, durations: () => durations });
   const { owner } = on.mesh.node("n0");
   on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
   await on.pass(10);
@@ -319,7 +284,7 @@ test("of an attempt that was not listened to while there were two, no later part
 });
 
 test("tasks that nobody asked for are not taken", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("bounds", { nodes: 3, slots: () => 1 });
   const { thief, self } = on.mesh.node("n2");
   const failed: string[] = [];
   let pushes = 0;

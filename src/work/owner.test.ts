@@ -1,48 +1,21 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
-import { createWorkload, type Job, type Workload } from "../../chaos-tests/simulator/workload.ts";
+import type { MeshOptions } from "../../chaos-tests/simulator/mesh.ts";
 import type { Execute } from "../action/action.ts";
 import { utf8 } from "../base/bytes.ts";
 import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
-import type { MeshEvent } from "../base/events.ts";
 import { asPeerId } from "../base/ids.ts";
 import { BeatSchema, StealRequestSchema, TaskFailedSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
+import { type Stage, stage } from "./stage.fixture.ts";
 import type { Task } from "./task.ts";
 
 const stranger = asPeerId("stranger");
 const platforms = ["linux/x86_64"];
 
-interface Stage {
-  readonly mesh: SimMesh;
-  readonly work: Workload;
-  /** What the node of that name said, in order. */
-  said(name: string, ...events: readonly MeshEvent["event"][]): readonly MeshEvent[];
-  settled(job: Job, withinMs?: number): Promise<NonNullable<Job["outcome"]>>;
-  pass(durationMs: number): Promise<void>;
-}
-
-async function stage(options: MeshOptions): Promise<Stage> {
-  const mesh = await createMesh("owner", options);
-  const log: (readonly [string, MeshEvent])[] = [];
-  mesh.onEvent((node, event) => void log.push([node.name, event]));
-  await mesh.assembled(10_000);
-  const { simulation } = mesh;
-  return {
-    mesh,
-    work: createWorkload(() => true),
-    said: (name, ...events) =>
-      log.flatMap(([who, event]) => (who === name && events.includes(event.event) ? [event] : [])),
-    settled: (job, withinMs = 60_000) =>
-      simulation.finish(job.settled, simulation.nowMs() + withinMs),
-    pass: (durationMs) => simulation.run(simulation.nowMs() + durationMs),
-  };
-}
-
 /** One slot at n0, taken for long, so that everything else there has to wait or leave. */
 async function busyOwner(options: MeshOptions): Promise<Stage> {
-  const on = await stage({ slots: (index) => (index === 0 ? 1 : 2), ...options });
+  const on = await stage("owner", { slots: (index) => (index === 0 ? 1 : 2), ...options });
   on.work.submit(on.mesh.node("n0"), { durationMs: 300_000, stealable: false });
   await on.pass(10);
   expect(on.mesh.node("n0").slots.busy).toBe(1);
@@ -184,7 +157,7 @@ test("after its own stop an owner still finds out who died meanwhile", async () 
 });
 
 test("a thief gets at most half of what may leave, and nobody unknown the longest", async () => {
-  const on = await stage({ nodes: 1, slots: () => 1 });
+  const on = await stage("owner", { nodes: 1, slots: () => 1 });
   const owner = on.mesh.node("n0");
   for (const [label, durationMs] of [
     ["short", 100],
@@ -239,7 +212,7 @@ test("a thief that asks and always says that it has no room is left alone for a 
 });
 
 test("local slots compete for the same queue however many thieves there are", async () => {
-  const on = await stage({ nodes: 6, slots: () => 2 });
+  const on = await stage("owner", { nodes: 6, slots: () => 2 });
   const jobs = Array.from({ length: 60 }, () =>
     on.work.submit(on.mesh.node("n0"), { durationMs: 500 }),
   );
@@ -251,7 +224,7 @@ test("local slots compete for the same queue however many thieves there are", as
 });
 
 test("an owner alone finishes everything", async () => {
-  const on = await stage({ nodes: 1, slots: () => 2 });
+  const on = await stage("owner", { nodes: 1, slots: () => 2 });
   const jobs = Array.from({ length: 20 }, () =>
     on.work.submit(on.mesh.node("n0"), { durationMs: 300 }),
   );
@@ -277,7 +250,7 @@ test("cancelling a task stops it wherever it runs, and nobody holds it any more"
 });
 
 test("a peer's failure is decided by one run here", async () => {
-  const on = await stage({ nodes: 3, slots: (index) => (index === 0 ? 1 : 2) });
+  const on = await stage("owner", { nodes: 3, slots: (index) => (index === 0 ? 1 : 2) });
   const blocker = on.work.submit(on.mesh.node("n0"), { durationMs: 1000, stealable: false });
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100, exitCode: 3 });
   expect(await on.settled(job)).toMatchObject({
@@ -301,7 +274,7 @@ test("a commit that fails brings the task home", async () => {
       const digest = digestOf(utf8("nobody has these bytes".repeat(1000)));
       return { ...outcome, outputs: outcome.outputs.map((output) => ({ ...output, digest })) };
     };
-  const on = await stage({ nodes: 2, slots: () => 1, around });
+  const on = await stage("owner", { nodes: 2, slots: () => 1, around });
   on.work.submit(on.mesh.node("n0"), { durationMs: 2000, stealable: false });
   await on.pass(10);
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
@@ -323,7 +296,7 @@ const broken =
       : execute;
 
 test("after two different peers have failed at it, a task stays at home", async () => {
-  const on = await stage({
+  const on = await stage("owner", {
     nodes: 5,
     slots: () => 1,
     around: broken("n1", "n2", "n3", "n4"),
@@ -341,7 +314,7 @@ test("after two different peers have failed at it, a task stays at home", async 
 });
 
 test("a task goes to no peer that failed at it before", async () => {
-  const on = await stage({ nodes: 2, slots: () => 1, around: broken("n1") });
+  const on = await stage("owner", { nodes: 2, slots: () => 1, around: broken("n1") });
   on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
   await on.pass(10);
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
@@ -350,7 +323,7 @@ test("a task goes to no peer that failed at it before", async () => {
 });
 
 test("one broken peer does not take the work from the others", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1, around: broken("n1") });
+  const on = await stage("owner", { nodes: 3, slots: () => 1, around: broken("n1") });
   on.work.submit(on.mesh.node("n0"), { durationMs: 60_000, stealable: false });
   await on.pass(10);
   const jobs = Array.from({ length: 30 }, () =>
@@ -374,7 +347,7 @@ function taskOf(runHere: Task["runHere"]): Task {
 }
 
 test("a task that was cancelled settles even when its process ended well all the same", async () => {
-  const on = await stage({ nodes: 1 });
+  const on = await stage("owner", { nodes: 1 });
   const { owner, slots, host } = on.mesh.node("n0");
   const cancelled = new AbortController();
   const never = new AbortController().signal;
@@ -395,7 +368,7 @@ test("a task that was cancelled settles even when its process ended well all the
 });
 
 test("a task whose requester went away is told of as cancelled", async () => {
-  const on = await stage({ nodes: 1 });
+  const on = await stage("owner", { nodes: 1 });
   const { owner } = on.mesh.node("n0");
   const gone = new MeshError("peer-gone", "the shim went away");
   const submitted = owner.submit(

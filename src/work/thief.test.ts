@@ -1,37 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
-import { createMesh, type MeshOptions, type SimMesh } from "../../chaos-tests/simulator/mesh.ts";
-import { createWorkload, type Order, type Workload } from "../../chaos-tests/simulator/workload.ts";
-import type { MeshEvent } from "../base/events.ts";
+import type { MeshOptions } from "../../chaos-tests/simulator/mesh.ts";
+import type { Order } from "../../chaos-tests/simulator/workload.ts";
 import type { ControlHandlers } from "../peer/control.ts";
 import { GrantSchema, type StealGrant, StealGrantSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
-
-interface Stage {
-  readonly mesh: SimMesh;
-  readonly work: Workload;
-  readonly log: (readonly [string, MeshEvent])[];
-  pass(durationMs: number): Promise<void>;
-  allDone(withinMs?: number): Promise<void>;
-}
-
-async function stage(options: MeshOptions): Promise<Stage> {
-  const mesh = await createMesh("thief", options);
-  const { simulation } = mesh;
-  const log: (readonly [string, MeshEvent])[] = [];
-  mesh.onEvent((node, event) => void log.push([node.name, event]));
-  await mesh.assembled(10_000);
-  const work = createWorkload(() => true);
-  return {
-    mesh,
-    work,
-    log,
-    pass: (durationMs) => simulation.run(simulation.nowMs() + durationMs),
-    async allDone(withinMs = 60_000) {
-      const all = Promise.all(work.jobs.map(({ settled }) => settled));
-      await simulation.finish(all, simulation.nowMs() + withinMs);
-    },
-  };
-}
+import { type Stage, stage } from "./stage.fixture.ts";
 
 function sentBy({ mesh }: Stage, name: string): number {
   const { sends: _, ...counts } = mesh.node(name).control.sent();
@@ -39,7 +12,7 @@ function sentBy({ mesh }: Stage, name: string): number {
 }
 
 test("an idle mesh says nothing but that it lives", async () => {
-  const on = await stage({ nodes: 6 });
+  const on = await stage("thief", { nodes: 6 });
   const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
   await on.mesh.simulation.finish(job.settled, 60_000);
   await on.pass(10_000);
@@ -62,7 +35,7 @@ test("an idle mesh says nothing but that it lives", async () => {
 
 test("idle thieves start at once when work appears, at whichever peer it does", async () => {
   for (const giver of ["n0", "n3"]) {
-    const on = await stage({ nodes: 4, slots: () => 1 });
+    const on = await stage("thief", { nodes: 4, slots: () => 1 });
     await on.pass(120_000);
     const askedMs = on.mesh.simulation.nowMs();
     for (let count = 0; count < 5; count++)
@@ -75,7 +48,7 @@ test("idle thieves start at once when work appears, at whichever peer it does", 
 });
 
 test("a thief that has stolen is a source itself of nothing: each task has one owner", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("thief", { nodes: 3, slots: () => 1 });
   for (let count = 0; count < 12; count++) on.work.submit(on.mesh.node("n0"), { durationMs: 200 });
   await on.allDone();
   for (const name of ["n1", "n2"]) expect(on.mesh.node(name).owner.load().queued).toBe(0);
@@ -83,7 +56,7 @@ test("a thief that has stolen is a source itself of nothing: each task has one o
 });
 
 test("a node with work of its own that waits does not steal", async () => {
-  const on = await stage({ nodes: 2, slots: () => 1 });
+  const on = await stage("thief", { nodes: 2, slots: () => 1 });
   for (let count = 0; count < 6; count++) {
     on.work.submit(on.mesh.node("n1"), { durationMs: 500, stealable: false });
     on.work.submit(on.mesh.node("n0"), { durationMs: 500 });
@@ -106,7 +79,7 @@ async function teach({ work, mesh }: Stage, owner: string, label: string, durati
 }
 
 test("tasks whose inputs take long to move are taken one ahead, others are not", async () => {
-  const on = await stage({ nodes: 3, slots: (index) => (index === 0 ? 1 : 3) });
+  const on = await stage("thief", { nodes: 3, slots: (index) => (index === 0 ? 1 : 3) });
   await teach(on, "n0", "big", 300);
   const most = { big: 0, small: 0 };
   for (const [name, inputBytes] of [
@@ -131,7 +104,7 @@ test("tasks whose inputs take long to move are taken one ahead, others are not",
 });
 
 test("tiny tasks are taken in batches", async () => {
-  const on = await stage({ nodes: 2, slots: () => 1 });
+  const on = await stage("thief", { nodes: 2, slots: () => 1 });
   await teach(on, "n0", "tiny", 2);
   on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
   await on.pass(10);
@@ -144,7 +117,7 @@ test("tiny tasks are taken in batches", async () => {
 });
 
 test("a thief holds no more than its slots and what it has answered", async () => {
-  const on = await stage({ nodes: 3, slots: (index) => (index === 0 ? 1 : 3) });
+  const on = await stage("thief", { nodes: 3, slots: (index) => (index === 0 ? 1 : 3) });
   for (let count = 0; count < 40; count++) on.work.submit(on.mesh.node("n0"), { durationMs: 300 });
   let most = 0;
   while (on.work.open().length > 0) {
@@ -158,7 +131,7 @@ test("a thief holds no more than its slots and what it has answered", async () =
 });
 
 test("stolen tasks that would wait behind a node's own work go back to their owner", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("thief", { nodes: 3, slots: () => 1 });
   await teach(on, "n0", "big", 1000);
   on.work.submit(on.mesh.node("n0"), { durationMs: 6000, stealable: false });
   for (const label of ["first", "second"])
@@ -203,7 +176,7 @@ function lie({ mesh }: Stage, name: string, answer: StealGrant): { asked: number
 }
 
 test("a malformed grant costs the peer that sent it its place, and the thief nothing", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("thief", { nodes: 3, slots: () => 1 });
   lie(on, "n1", create(StealGrantSchema, { grants: [create(GrantSchema, { task: "" })] }));
   await on.pass(2000);
   expect(on.mesh.node("n0").directory.get(on.mesh.node("n1").self)).toBeUndefined();
@@ -214,7 +187,7 @@ test("a malformed grant costs the peer that sent it its place, and the thief not
 });
 
 test("more grants than there was room for are not kept", async () => {
-  const on = await stage({ nodes: 2, slots: () => 1 });
+  const on = await stage("thief", { nodes: 2, slots: () => 1 });
   const grants = Array.from({ length: 100 }, (_, index) =>
     create(GrantSchema, { task: `t${index}`, attempt: 1 }),
   );
@@ -229,7 +202,7 @@ test("more grants than there was room for are not kept", async () => {
 });
 
 test("a peer that promises work and gives none is asked less and less", async () => {
-  const on = await stage({ nodes: 3, slots: () => 1 });
+  const on = await stage("thief", { nodes: 3, slots: () => 1 });
   const seen = lie(on, "n1", create(StealGrantSchema, {}));
   await on.pass(60_000);
   // Two thieves, at most one question each per 2.5 s in the long run.
@@ -245,7 +218,7 @@ test("a peer that promises work and gives none is asked less and less", async ()
 /** One owner whose only slot is taken, so that whatever else it has is stolen. */
 async function busyOwner(options: Partial<MeshOptions> = {}) {
   const runs: string[] = [];
-  const on = await stage({
+  const on = await stage("thief", {
     nodes: 2,
     slots: () => 1,
     around: (execute, name) => (spec, onProgress, signal) => {
