@@ -152,7 +152,10 @@ async function openClaimed(
     : loner(random, name ?? nameDefault);
   const processes = createProcesses({ runMax: 1024, startNow: inMesh });
   opened.push(() => processes.close());
-  await cleanLeftovers({ disk, processes }, paths.tmp, signal);
+  const cleanUp = (until: AbortSignal) => cleanLeftovers({ disk, processes }, paths.tmp, until);
+  await cleanUp(signal);
+  // The device files of the sandbox stay for as long as the node runs.
+  opened.push(async () => void (await cleanUp(new AbortController().signal).catch(() => {})));
   const store = await createBlobStore(
     { disk, clock },
     { directory: paths.dataDir, quotaBytes: options.cacheSizeBytes, sync: "never" },

@@ -143,18 +143,12 @@ export async function leftBehind(
   return problems;
 }
 
-/**
- * What a node makes once when it starts and finds again the next time: the few device files of its
- * sandboxes, and the lists that no compile came back for (counted apart).
- */
-const kept: readonly string[] = ["exec-devices", "lists"];
-
 /** Folders of sandboxes and half-written files in data directories of nodes that have ended. */
 export async function temporaryFiles(members: readonly Member[]): Promise<readonly string[]> {
   const problems: string[] = [];
   for (const { name, dataDir } of members) {
     const tmp = join(dataDir, "tmp");
-    const names = (await readdir(tmp).catch(() => [])).filter((path) => !kept.includes(path));
+    const names = (await readdir(tmp).catch(() => [])).filter((path) => path !== "lists");
     // Made when the node starts, and swept then: lists that no compile came back for.
     const lists = await readdir(join(tmp, "lists")).catch(() => []);
     if (lists.length > listsMax) problems.push(`${name} left ${lists.length} lists in its tmp`);
