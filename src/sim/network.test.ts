@@ -326,20 +326,6 @@ test("streams can be reset and connections broken from outside", async () => {
   expect(a.peers()).toEqual([]);
 });
 
-test("whoever hangs up ends its own side of a stream first, whoever opened it", async () => {
-  const { simulation, a, b } = startPair();
-  b.serve(protocol, () => {});
-  const accepted = Promise.withResolvers<Stream>();
-  a.serve(protocol, (_, stream) => accepted.resolve(stream));
-  await simulation.finish(a.connect("sim/b", never()), 1000);
-  const opened = simulation.finish(b.open(a.self, protocol, never()), 1000);
-  const [own, other] = await Promise.all([opened, accepted.promise]);
-  await simulation.finish(b.disconnect(a.self), simulation.nowMs() + 1000);
-  expect((await own.ended).reason).toBe("disconnected");
-  await simulation.run(simulation.nowMs() + 10);
-  expect((await other.ended).reason).toBe("the other side disconnected");
-});
-
 test("a lossy link breaks connections, by chance", async () => {
   const pair = startPair();
   const [from, to] = await openBetween(pair);
