@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { expectSame, has, meshBuild as meshBuildFrom, type Summary, testMaxMs } from "./builds.ts";
 import { snapshot } from "./files.ts";
-import { copyExample, createWorld, type LiveNode, startMesh, type World } from "./nodes.ts";
+import { copyExample, createWorld, end, type LiveNode, startMesh, type World } from "./nodes.ts";
 
 const examples = resolve(import.meta.dirname, "../../examples");
 let world: World;
@@ -143,10 +143,17 @@ test.skipIf(!has("cargo"))(
 
     await meshBuild(["build", source, "--", "--release"], source);
     expectSame(await snapshot(release, outputs), plain);
-    // While peers still fetched the toolchain, this node's own backups may have been faster.
+    // While peers still fetched the toolchain, this node's own backups may have been faster, and it
+    // has learned so. They have the toolchain now, and who has just joined has learned nothing.
     await rm(join(source, "target"), { recursive: true });
     const again = ["build", source, "--no-cache", "--", "--release"];
-    const summary = await meshBuild(again, source);
+    const newcomer = await world.start({
+      name: "newcomer",
+      invite: nodes[0]?.invite ?? "",
+      slots: 1,
+    });
+    const { summary } = await meshBuildFrom(world, newcomer, again, { cwd: source });
+    await end(newcomer);
     expectSame(await snapshot(release, outputs), plain);
     expect(summary.stolen).toBeGreaterThan(0);
     const ran = await world.run([join(release, "app")], source);
