@@ -1,12 +1,10 @@
 /**
- * The fuzzer from the command line: `npm run fuzz -- [--frames N] [--seed S]`, and to see one case
- * again `--target T --case I --frames 1`.
+ * The fuzzer from the command line.
  *
- * Ends with exit code 1 when anything was found. A second thread watches: whoever hangs in one case
- * is named before the process ends.
+ * A second thread watches: whoever hangs in one case is named before the process ends.
  */
-import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
+import { readOptions, refuse, wholeNumber } from "../options.ts";
 import { fuzz, replayOf, type TargetReport, targets } from "./fuzz.ts";
 
 const hangMs = 60_000;
@@ -37,12 +35,6 @@ function watch(seed: string): Worker {
   return worker;
 }
 
-function wholeNumber(name: string, text: string): number {
-  if (/^\d{1,12}$/.test(text)) return Number(text);
-  process.stderr.write(`--${name} takes a whole number, not ${JSON.stringify(text)}\n`);
-  return process.exit(2);
-}
-
 function describe(seed: string, report: TargetReport): string {
   const { target, frames, accepted, cases, wallMs, findings } = report;
   const rate = wallMs > 0 ? Math.round((frames / wallMs) * 1000) : 0;
@@ -55,19 +47,28 @@ function describe(seed: string, report: TargetReport): string {
   return [line, ...found].join("\n");
 }
 
+const usage = `npm run fuzz -- [--frames N] [--seed S] [--target T] [--case I]
+
+Sends malformed frames to everything of a node that reads.
+
+  --frames N   so many (${framesDefault}), spread over all targets
+  --seed S     drawn from this seed (1)
+  --target T   this target only: ${targets.map(({ name }) => name).join(", ")}
+  --case I     from this case on (0); with --target T --frames 1 one case again
+  --help       this text
+
+Exit code 0 when nothing was found, 1 when something was, 2 for a wrong call.`;
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      frames: { type: "string", default: `${framesDefault}` },
-      seed: { type: "string", default: "1" },
-      target: { type: "string" },
-      case: { type: "string", default: "0" },
-    },
+  const values = readOptions(usage, {
+    frames: { type: "string", default: `${framesDefault}` },
+    seed: { type: "string", default: "1" },
+    target: { type: "string" },
+    case: { type: "string", default: "0" },
   });
   const { seed, target: only } = values;
   if (only !== undefined && !targets.some(({ name }) => name === only)) {
-    process.stderr.write(`--target is one of ${targets.map(({ name }) => name).join(", ")}\n`);
-    process.exit(2);
+    refuse(`--target is one of ${targets.map(({ name }) => name).join(", ")}`);
   }
   const watching = watch(seed);
   const startMs = performance.now();

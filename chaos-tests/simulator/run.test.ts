@@ -32,3 +32,24 @@ test("a number that is none is said to be none", () => {
   expect(status).toBe(2);
   expect(stderr).toContain("--seeds takes a whole number");
 });
+
+test.each([
+  ["sim", script],
+  ["fuzz", join(import.meta.dirname, "../fuzz/run.ts")],
+  ["chaos", join(import.meta.dirname, "../live/chaos/run.ts")],
+])(
+  "%s --help says how to call it, and so does a wrong option",
+  (name, path) => {
+    const call = (option: string) =>
+      spawnSync(process.execPath, [path, option], { encoding: "utf8", timeout: 60_000 });
+    const asked = call("--help");
+    expect(asked.status).toBe(0);
+    expect(asked.stdout).toContain(`npm run ${name} -- [--`);
+    const wrong = call("--sneed");
+    expect(wrong.status).toBe(2);
+    expect(wrong.stderr).toContain("--sneed");
+    expect(wrong.stderr).toContain(asked.stdout.trim());
+    expect(wrong.stderr).not.toContain("    at ");
+  },
+  120_000,
+);

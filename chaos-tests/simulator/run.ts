@@ -1,23 +1,29 @@
 /**
  * Runs simulated meshes from the command line.
  *
- * `--seeds N [--from S] [--jobs J]` runs N seeds in J processes and ends with `N passed, M failed`;
- * `--seed S [--hash]` runs one, says what it saw, and with `--hash` ends with its trace hash.
  * What is printed depends on the seeds alone, but for how fast it went, which goes to stderr.
  * `--worker` is for the processes that it starts itself.
  */
 import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
+import { readOptions, wholeNumber } from "../options.ts";
 import { replayCommand, runAgain, showVerdict } from "./judge.ts";
 import { runSeed } from "./scenario.ts";
 import { createSum } from "./sum.ts";
 import { answerParent, runInParallel } from "./workers.ts";
 
-function wholeNumber(name: string, text: string): number {
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  process.stderr.write(`--${name} takes a whole number, not ${JSON.stringify(text)}\n`);
-  return process.exit(2);
-}
+const usage = `npm run sim -- [--seeds N] [--from S] [--jobs J]
+npm run sim -- --seed S [--hash]
+
+Runs meshes of the real code in virtual time, with faults, each drawn from a seed.
+
+  --seeds N   so many seeds (100); the last line is "N passed, M failed"
+  --from S    the first of them (1)
+  --jobs J    so many processes at a time (one for each core)
+  --seed S    one seed, and what was seen of it
+  --hash      and as the last line the hash of everything that happened
+  --help      this text
+
+Exit code 0 when nothing failed, 1 when something did, 2 for a wrong call.`;
 
 async function runOne(seed: number, hash: boolean): Promise<void> {
   const verdict = await runAgain(await runSeed(seed));
@@ -66,15 +72,13 @@ function showProgress(line: () => string): { clear(): void; end(): void } {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: "string" },
-      seeds: { type: "string" },
-      from: { type: "string", default: "1" },
-      jobs: { type: "string", default: `${availableParallelism()}` },
-      hash: { type: "boolean", default: false },
-      worker: { type: "boolean", default: false },
-    },
+  const values = readOptions(usage, {
+    seed: { type: "string" },
+    seeds: { type: "string" },
+    from: { type: "string", default: "1" },
+    jobs: { type: "string", default: `${availableParallelism()}` },
+    hash: { type: "boolean", default: false },
+    worker: { type: "boolean", default: false },
   });
   if (values.worker) return answerParent();
   if (values.seed !== undefined) return runOne(wholeNumber("seed", values.seed), values.hash);

@@ -1,11 +1,5 @@
-/**
- * Runs the live chaos suite from the command line.
- *
- * `--minutes M [--seed S] [--only KIND,…] [--verbose] [--json]`; ends with
- * `chaos: F faults of K kinds, B builds, L lost, W wrong, X leaked`, and with exit code 1 when
- * anything was not as it should be.
- */
-import { parseArgs } from "node:util";
+/** Runs the live chaos suite from the command line. */
+import { decimalNumber, readOptions, refuse, wholeNumber } from "../../options.ts";
 import { faultKinds } from "./faults.ts";
 import { closingLine, describe, failed, neverSeen, plain, replayCommand } from "./report.ts";
 import { runChaos } from "./scenario.ts";
@@ -13,33 +7,38 @@ import { runChaos } from "./scenario.ts";
 const minuteMs = 60_000;
 /** In a run of this length everything comes up that can. */
 const longMinutes = 4;
+const minutesMin = 0.1;
 const minutesMax = 24 * 60;
 
-function wholeNumber(name: string, text: string, max: number): number {
-  const value = Number(text);
-  if (value > 0 && value <= max) return value;
-  process.stderr.write(`--${name} takes a number up to ${max}, not ${JSON.stringify(text)}\n`);
-  return process.exit(2);
-}
+const usage = `npm run chaos -- [--minutes M] [--seed S] [--only KIND,…] [--verbose] [--json]
+
+Real nodes build while they are killed, frozen, cut off, lied to and run out of disk.
+
+  --minutes M     for so long (5)
+  --seed S        the faults of seed S (drawn)
+  --only KIND,…   faults of these kinds only: ${faultKinds().join(", ")}
+  --verbose       each fault as it strikes, on stderr
+  --json          the verdict as one line of JSON
+  --help          this text
+
+The last line is "chaos: F faults of K kinds, B builds, J jobs, L lost, W wrong, X leaked".
+Exit code 0 when all was as it should be, 1 when something was not, 2 for a wrong call.`;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: "string", default: "5" },
-      seed: { type: "string" },
-      only: { type: "string" },
-      verbose: { type: "boolean", default: false },
-      json: { type: "boolean", default: false },
-    },
+  const values = readOptions(usage, {
+    minutes: { type: "string", default: "5" },
+    seed: { type: "string" },
+    only: { type: "string" },
+    verbose: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
   });
-  const minutes = wholeNumber("minutes", values.minutes, minutesMax);
+  const minutes = decimalNumber("minutes", values.minutes, { min: minutesMin, max: minutesMax });
   const drawn = String(1 + Math.floor(Math.random() * 1e9));
-  const seed = wholeNumber("seed", values.seed ?? drawn, Number.MAX_SAFE_INTEGER);
+  const seed = wholeNumber("seed", values.seed ?? drawn, { min: 1 });
   const only = values.only?.split(",");
   const unknown = only?.find((kind) => !faultKinds().includes(kind));
   if (unknown !== undefined) {
-    process.stderr.write(`no fault ${unknown}; there are: ${faultKinds().join(", ")}\n`);
-    process.exit(2);
+    refuse(`no fault ${unknown}; there are: ${faultKinds().join(", ")}`);
   }
   const stop = new AbortController();
   const startedMs = performance.now();
