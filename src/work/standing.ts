@@ -18,8 +18,11 @@ export interface Standing {
 }
 
 const waitMinMs = 500;
-/** Short enough that a peer that is well again is not missed, long enough that a broken one costs little. */
-const waitMaxMs = 2000;
+/**
+ * Short enough that a peer that is well again is not missed, long enough that a broken one costs
+ * little; and over when a thief that doubles its pauses asks for the sixth time, not the seventh.
+ */
+const waitMaxMs = 1500;
 const rememberedMax = 512;
 
 /** So many in a row, with nothing done between them, are no bad luck any more. */
