@@ -40,7 +40,7 @@ export const simMakespan: Bench = {
 
 export const simThousand: Bench = {
   name: "sim-thousand",
-  about: "the same at 1000 nodes: takes minutes and 2 GB",
+  about: "the same at 1000 nodes: takes minutes and 4 GB",
   run: (options) => measure([large], options),
 };
 
