@@ -69,7 +69,7 @@ export interface NodeOptions {
 
 export const nodeDefaults: Omit<NodeOptions, "own" | "bootstrap"> = {
   leaseMs: 2000,
-  beatMs: 650,
+  beatMs: 750,
   prefetchTasks: 16,
   strategy: "power-of-two",
   order: "critical-path",

@@ -72,8 +72,8 @@ const dropAboveBytes = 256 * 1024;
 /** A peer that lets this much wait does not read; one frame of full size always fits on top. */
 const queueMaxBytes = 1024 * 1024 + controlFrameMaxBytes + frameHeaderBytes;
 const fullReason = "it does not read: too much waits to be sent";
-/** What is not urgent waits this long for something to ride with: with tasks of 2 s, mostly the next grant. */
-const lazyMs = 2000;
+/** What is not urgent waits this long for something to ride with. */
+const lazyMs = 1000;
 /** ... and no more than so many frames of it. */
 const lazyMax = 64;
 const stealsMax = 64;

@@ -126,7 +126,7 @@ test("what is not urgent waits for company, but not for long", async () => {
   expect(high.heard.map(({ type }) => type)).toEqual(["closed", "cancel"]);
   expect(low.node.control.sent().sends).toBe((sends ?? 0) + 1);
   low.node.control.send(high.node.network.self, closed, "lazy");
-  await on.clock.advance(2100);
+  await on.clock.advance(1100);
   expect(high.heard).toHaveLength(3);
 });
 
@@ -135,7 +135,7 @@ test("however often something not urgent finds company, one timer is set for it"
   const { sleep } = on.clock;
   const counting: Pick<typeof on.clock, "sleep"> = {
     sleep(durationMs, until) {
-      if (durationMs === 2000) naps += 1;
+      if (durationMs === 1000) naps += 1;
       return sleep(durationMs, until);
     },
   };
@@ -149,9 +149,9 @@ test("however often something not urgent finds company, one timer is set for it"
     low.node.control.send(self, cancel("u"));
   }
   expect(naps - before).toBe(1);
-  await on.clock.advance(2100);
+  await on.clock.advance(1100);
   low.node.control.send(self, { type: "closed", value }, "lazy");
-  await on.clock.advance(2100);
+  await on.clock.advance(1100);
   expect(high.heard).toHaveLength(201);
 });
 
