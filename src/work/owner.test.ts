@@ -1,9 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import type { MeshOptions } from "../../chaos-tests/simulator/mesh.ts";
-import type { Execute } from "../action/action.ts";
-import { utf8 } from "../base/bytes.ts";
-import { digestOf } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import { asPeerId } from "../base/ids.ts";
 import { BeatSchema, StealRequestSchema, TaskFailedSchema } from "../wire/gen/mesh/v1/mesh_pb.ts";
@@ -247,91 +244,6 @@ test("cancelling a task stops it wherever it runs, and nobody holds it any more"
   expect(on.mesh.node(thief).slots.busy).toBe(0);
   expect(on.said(thief, "foreign-done")).toMatchObject([{ outcome: "cancelled" }]);
   expect(on.mesh.node("n0").owner.counts()).toMatchObject({ queued: 0, leased: 0 });
-});
-
-test("a peer's failure is decided by one run here", async () => {
-  const on = await stage("owner", { nodes: 3, slots: (index) => (index === 0 ? 1 : 2) });
-  const blocker = on.work.submit(on.mesh.node("n0"), { durationMs: 1000, stealable: false });
-  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100, exitCode: 3 });
-  expect(await on.settled(job)).toMatchObject({
-    source: "here",
-    exitCode: 3,
-    fallback: "remote exit 3",
-  });
-  expect(job.runsHere).toBe(1);
-  expect(job.commits).toBe(0);
-  expect(
-    on.said("n0", "task-started").filter((event) => "peer" in event && event.peer),
-  ).toHaveLength(1);
-  await on.settled(blocker);
-});
-
-test("a commit that fails brings the task home", async () => {
-  const around =
-    (execute: Execute): Execute =>
-    async (...args) => {
-      const outcome = await execute(...args);
-      const digest = digestOf(utf8("nobody has these bytes".repeat(1000)));
-      return { ...outcome, outputs: outcome.outputs.map((output) => ({ ...output, digest })) };
-    };
-  const on = await stage("owner", { nodes: 2, slots: () => 1, around });
-  on.work.submit(on.mesh.node("n0"), { durationMs: 2000, stealable: false });
-  await on.pass(10);
-  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
-  expect(await on.settled(job)).toMatchObject({
-    source: "here",
-    fallback: expect.stringMatching(/^blob-missing/),
-  });
-  await on.pass(100);
-  expect(on.mesh.node("n1").thief.held()).toBe(0);
-  expect(on.mesh.node("n1").store.stats().pinned).toBe(0);
-});
-
-/** Hosts whose disk or sandbox is broken: they take tasks and fail at once. */
-const broken =
-  (...names: readonly string[]): NonNullable<MeshOptions["around"]> =>
-  (execute, name) =>
-    names.includes(name)
-      ? () => Promise.reject(new MeshError("no-space", "the disk is full"))
-      : execute;
-
-test("after two different peers have failed at it, a task stays at home", async () => {
-  const on = await stage("owner", {
-    nodes: 5,
-    slots: () => 1,
-    around: broken("n1", "n2", "n3", "n4"),
-  });
-  on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
-  await on.pass(10);
-  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
-  expect(await on.settled(job)).toMatchObject({
-    source: "here",
-    fallback: expect.stringMatching(/the disk is full/),
-  });
-  const failed = on.said("n0", "task-requeued").map((event) => "peer" in event && event.peer);
-  expect(new Set(failed).size).toBe(2);
-  expect(failed).toHaveLength(2);
-});
-
-test("a task goes to no peer that failed at it before", async () => {
-  const on = await stage("owner", { nodes: 2, slots: () => 1, around: broken("n1") });
-  on.work.submit(on.mesh.node("n0"), { durationMs: 3000, stealable: false });
-  await on.pass(10);
-  const job = on.work.submit(on.mesh.node("n0"), { durationMs: 100 });
-  expect(await on.settled(job)).toMatchObject({ source: "here" });
-  expect(on.said("n0", "task-requeued")).toHaveLength(1);
-});
-
-test("one broken peer does not take the work from the others", async () => {
-  const on = await stage("owner", { nodes: 3, slots: () => 1, around: broken("n1") });
-  on.work.submit(on.mesh.node("n0"), { durationMs: 60_000, stealable: false });
-  await on.pass(10);
-  const jobs = Array.from({ length: 30 }, () =>
-    on.work.submit(on.mesh.node("n0"), { durationMs: 300 }),
-  );
-  for (const job of jobs)
-    expect(await on.settled(job)).toMatchObject({ source: "there", peer: "sim-n2" });
-  expect(on.said("n0", "task-requeued").length).toBeLessThan(10);
 });
 
 function taskOf(runHere: Task["runHere"]): Task {

@@ -28,7 +28,7 @@ const rememberedMax = 512;
 /** So many in a row, with nothing done between them, are no bad luck any more. */
 const refusalsMax = 8;
 
-export function createStanding(clock: Clock): Standing {
+export function createStanding(clock: Pick<Clock, "nowMs">): Standing {
   const faults = createRecentMap<PeerId, { readonly count: number; readonly untilMs: number }>(
     rememberedMax,
   );
