@@ -66,10 +66,10 @@ const call = {
   rm: promisify(fs.rm),
 };
 
-/** The machine's disk. */
-export function createDisk(): Disk {
+/** The machine's disk. `onTemporary` is told how the paths of unfinished files begin, before there are any. */
+export function createDisk(onTemporary: (pathPrefix: string) => void = () => {}): Disk {
   const turns = createTurns(openMax);
-  const temporaryNear = createTemporaryNames();
+  const temporaryNear = createTemporaryNames(onTemporary);
 
   /** Makes a file beside `path` with `fill`, then moves it over `path`; on failure nothing stays. */
   async function replace(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
@@ -107,7 +107,10 @@ export function createDisk(): Disk {
           if (sync) await syncFolder(dirname(path));
         });
       }),
-    createFile: (temporaryPath, mode) => createWriter(temporaryPath, mode),
+    createFile(temporaryPath, mode) {
+      onTemporary(temporaryPath);
+      return createWriter(temporaryPath, mode);
+    },
     append: (path, bytes) =>
       failing("append to", path, () =>
         turns.take(() =>
@@ -265,10 +268,14 @@ function byName(left: DirectoryEntry, right: DirectoryEntry): number {
 }
 
 /** Unique among all processes: a process id is used again, a random half is not. */
-function createTemporaryNames(): (path: string) => string {
-  const own = `${temporaryPrefix}${process.pid}-${randomBytes(6).toString("hex")}`;
+function createTemporaryNames(onPrefix: (pathPrefix: string) => void): (path: string) => string {
+  const own = `${temporaryPrefix}${process.pid}-${randomBytes(6).toString("hex")}-`;
   let count = 0;
-  return (path) => join(dirname(path), `${own}-${count++}`);
+  return (path) => {
+    const prefix = join(dirname(path), own);
+    onPrefix(prefix);
+    return `${prefix}${count++}`;
+  };
 }
 
 interface Turns {

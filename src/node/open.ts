@@ -32,6 +32,7 @@ import { createNoNetwork } from "../host/network-none.ts";
 import { createProcesses } from "../host/processes.ts";
 import { createRandom } from "../host/random.ts";
 import { createSigning } from "../host/signing.ts";
+import { createUnfinished } from "../host/unfinished.ts";
 import { createWasmPool, type WasmPool } from "../host/wasm-pool.ts";
 import { platformName } from "../peer/capability.ts";
 import { decodeInvite, type Invite } from "../peer/invite.ts";
@@ -97,13 +98,16 @@ const hourMs = 3_600_000;
  */
 export async function openNode(options: OpenOptions, signal: AbortSignal): Promise<OpenNode> {
   const paths = nodePaths(options.dataDir);
-  const disk = createDisk();
+  const unfinished = createUnfinished(paths.unfinished, paths.dataDir);
+  const disk = createDisk(unfinished.note);
   const clock = createClock();
   const invite =
     options.invite === undefined ? undefined : decodeInvite(options.invite, clock.wallMs());
   const claim = await claimDirectory(disk, paths);
   const opened: (() => Promise<void>)[] = [];
   try {
+    opened.push(() => unfinished.end(disk));
+    await unfinished.begin(disk);
     const node = await openClaimed({ options, invite, paths, disk, clock, opened }, signal);
     return {
       ...node,

@@ -26,6 +26,8 @@ export interface NodePaths {
   readonly results: string;
   /** Durations of tasks, and what comes behind what. */
   readonly learned: string;
+  /** Where this node may leave files unfinished in users' folders. */
+  readonly unfinished: string;
   readonly quarantine: string;
   readonly tmp: string;
   /** The compiled shim and its folder of compiler names. */
@@ -47,6 +49,7 @@ export function nodePaths(dataDir: string): NodePaths {
     blobs: join(root, "blobs"),
     results: join(root, "results"),
     learned: join(root, "learned.json"),
+    unfinished: join(root, "unfinished.log"),
     quarantine: join(root, "quarantine"),
     tmp: join(root, "tmp"),
     shim: join(root, "shim"),
