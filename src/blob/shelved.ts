@@ -43,6 +43,8 @@ export interface Shelved {
   trusted(digest: Digest): Promise<string | undefined>;
   /** The bytes, hashed. Otherwise like `trusted`. */
   read(digest: Digest): Promise<Uint8Array | undefined>;
+  /** Its bytes turned out to be wrong: the file goes to quarantine. Rejects with "blob-corrupt". */
+  condemn(digest: Digest): Promise<void>;
   /** Says that the file turned out to be gone. */
   forget(digest: Digest): void;
   remove(slots: readonly Slot[]): Promise<number>;
@@ -201,7 +203,7 @@ function full(quotaBytes: number, sizeBytes: number): MeshError {
   );
 }
 
-type Checks = Pick<Shelved, "trusted" | "read" | "verify">;
+type Checks = Pick<Shelved, "trusted" | "read" | "condemn" | "verify">;
 
 /** Verifies files when they have to be, and remembers what they looked like then. */
 function createChecks(
@@ -286,6 +288,10 @@ function createChecks(
         await markUse(slot, path);
         return bytes;
       }),
+    async condemn(digest) {
+      const slot = shelf.find(digest);
+      if (slot !== undefined) await corrupt(slot);
+    },
     async verify(slot) {
       const digest = makeDigest(slot.hashHex, slot.sizeBytes);
       slot.seen = undefined;

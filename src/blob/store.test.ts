@@ -1,9 +1,19 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { digestOf } from "../base/digest.ts";
+import { digestOf, hashHexOf } from "../base/digest.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import { createSimulation } from "../sim/simulation.ts";
@@ -54,6 +64,43 @@ test.skipIf(!twoFileSystems)("linking to another file system makes a copy", asyn
   expect(await disk.read(path)).toEqual(bytes);
   expect((await disk.stat(path))?.mode).toBe(0o555);
 });
+
+/** Turns one bit, as a failing disk does: nothing else of the file tells. */
+function rot(path: string): void {
+  chmodSync(path, 0o755);
+  const bytes = readFileSync(path);
+  const at = bytes.byteLength >> 1;
+  bytes[at] = (bytes[at] ?? 0) ^ 1;
+  writeFileSync(path, bytes, { flag: "r+" });
+  utimesSync(path, longAgoSeconds, longAgoSeconds);
+}
+
+const longAgoSeconds = 1_000_000_000;
+
+test.each([1000, 600_000, 5_000_000])(
+  "a blob of %i bytes that has rotted without a sign since it was used last is not put in place",
+  async (sizeBytes) => {
+    const disk = createDisk();
+    const directory = folder(tmpdir());
+    const options = { directory, quotaBytes: 1e8, sync: "never" } as const;
+    const store = await createBlobStore({ disk, clock: createClock() }, options, forever);
+    const digest = await store.put(bytesOf(sizeBytes, 1));
+    const hex = hashHexOf(digest);
+    const path = join(directory, "blobs", hex.slice(0, 2), hex.slice(2, 4), hex);
+    utimesSync(path, longAgoSeconds, longAgoSeconds);
+    const user = folder(tmpdir());
+    await store.copyTo(digest, join(user, "before"), 0o644);
+    rot(path);
+    await expect(store.copyTo(digest, join(user, "after"), 0o644)).rejects.toMatchObject({
+      code: "blob-corrupt",
+    });
+    expect(readdirSync(user)).toEqual(["before"]);
+    expect(store.stats().quarantined).toBe(1);
+    await expect(store.copyTo(digest, join(user, "after"), 0o644)).rejects.toMatchObject({
+      code: "blob-missing",
+    });
+  },
+);
 
 function mountSmall(sizeBytes: number): string | undefined {
   const path = folder(tmpdir());

@@ -12,7 +12,7 @@ import { createHasher, type Digest, digestOf, emptyDigest, sizeBytesOf } from ".
 import { isMeshError, MeshError } from "../base/errors.ts";
 import type { Clock, Disk } from "../host/host.ts";
 import { type Adopted, createAdopted } from "./adopted.ts";
-import { blobMode, isErrno, pieceBytes, scanBlobs } from "./files.ts";
+import { blobMode, copyMatching, isErrno, pieceBytes, scanBlobs } from "./files.ts";
 import { createLanes } from "./lanes.ts";
 import { createShelf, type Shelf } from "./shelf.ts";
 import { createShelved, type Shelved, temporaryPrefix } from "./shelved.ts";
@@ -38,7 +38,7 @@ export interface BlobStore {
   receive(digest: Digest): Promise<BlobWriter>;
   /** Puts the blob at `path` read-only: a hard link, or a copy where links are impossible. */
   link(digest: Digest, path: string): Promise<void>;
-  /** Puts a writable copy of the blob at `path`, atomically, replacing what is there. */
+  /** Puts a writable, verified copy of the blob at `path`, atomically, replacing what is there. */
   copyTo(digest: Digest, path: string, mode: number): Promise<void>;
   /** Keeps blobs from eviction until released. Pinning a missing digest is allowed. */
   pin(digests: Iterable<Digest>): Pin;
@@ -192,6 +192,16 @@ function createPlacing({ disk, shelved, adopted }: Parts): Pick<BlobStore, "link
     if (!(await adopted.copyTo(digest, to, mode))) throw missing(digest);
   }
 
+  /** Whoever gets a copy keeps it: a disk may have rotted since the blob was looked at last. */
+  async function copyStored(from: string, digest: Digest, to: string, mode: number): Promise<void> {
+    try {
+      await copyMatching(disk, from, digest, to, mode);
+    } catch (error) {
+      if (isMeshError(error, "blob-missing")) await shelved.condemn(digest);
+      throw error;
+    }
+  }
+
   return {
     link: (digest, path) =>
       place(digest, path, blobMode, async (from) => {
@@ -204,7 +214,7 @@ function createPlacing({ disk, shelved, adopted }: Parts): Pick<BlobStore, "link
         }
       }),
     copyTo: (digest, path, mode) =>
-      place(digest, path, mode, (from) => disk.copy(from, path, mode)),
+      place(digest, path, mode, (from) => copyStored(from, digest, path, mode)),
   };
 }
 

@@ -107,10 +107,8 @@ export function createDisk(onTemporary: (pathPrefix: string) => void = () => {})
           if (sync) await syncFolder(dirname(path));
         });
       }),
-    createFile(temporaryPath, mode) {
-      onTemporary(temporaryPath);
-      return createWriter(temporaryPath, mode);
-    },
+    createFile: (temporaryPath, mode) => createWriter(temporaryPath, mode),
+    temporaryNear,
     append: (path, bytes) =>
       failing("append to", path, () =>
         turns.take(() =>
@@ -152,7 +150,9 @@ function createNaming(): Pick<
     chmod: (path, mode) => failing("change mode of", path, () => call.chmod(path, mode)),
     touch: (path) =>
       failing("touch", path, () => {
-        const nowSeconds = Date.now() / 1000;
+        // Not whole milliseconds: times tell that a file has changed, and a program that puts them
+        // back as they were often knows no finer ones.
+        const nowSeconds = (Date.now() + (performance.now() % 1)) / 1000;
         return call.utimes(path, nowSeconds, nowSeconds);
       }),
   };

@@ -78,6 +78,8 @@ export interface Disk {
   symlink(target: string, path: string): Promise<void>;
   readLink(path: string): Promise<string>;
   copy(from: string, to: string, mode: number): Promise<void>;
+  /** A path in the folder of `path` that nobody else uses, for a file that is not finished yet. */
+  temporaryNear(path: string): string;
   chmod(path: string, mode: number): Promise<void>;
   /** Last use, for eviction. */
   touch(path: string): Promise<void>;

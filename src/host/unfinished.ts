@@ -21,8 +21,8 @@ export interface Unfinished {
 
 type Sweeper = Pick<Disk, "read" | "list" | "remove">;
 
-/** The names that the disk and the store give to what is not finished; nothing else is removed. */
-const namePattern = /^\.mesh-tmp-\d+-[0-9a-f]{12}-$|\.[0-9a-f]{16}\.part$/;
+/** The names that the disk gives to what is not finished; nothing else is removed. */
+const namePattern = /^\.mesh-tmp-\d+-[0-9a-f]{12}-$/;
 
 /** A build has fewer folders; beyond, they are noted again. */
 const notedMax = 50_000;

@@ -119,9 +119,15 @@ function createPort(port: Port): Disk {
 
 function createContents(
   port: Port,
-): Pick<Disk, "read" | "readRange" | "writeAtomic" | "createFile" | "append" | "copy"> {
+): Pick<
+  Disk,
+  "read" | "readRange" | "writeAtomic" | "createFile" | "append" | "copy" | "temporaryNear"
+> {
   const { files, passing, readable } = port;
   let temporaryCount = 0;
+
+  const temporaryNear = (path: string): string =>
+    join(dirname(path), `${temporaryPrefix}${port.lifeName}-${temporaryCount++}`);
 
   async function replace(
     path: string,
@@ -129,7 +135,7 @@ function createContents(
     sync: boolean,
     contents: () => Uint8Array,
   ): Promise<void> {
-    const temporary = join(dirname(path), `${temporaryPrefix}${port.lifeName}-${temporaryCount++}`);
+    const temporary = temporaryNear(path);
     await passing("create", 0);
     const file = files.create(temporary, mode);
     try {
@@ -160,6 +166,7 @@ function createContents(
       const kept = new Uint8Array(bytes);
       return failing("write", path, () => replace(path, mode, sync, () => kept));
     },
+    temporaryNear,
     createFile: (temporaryPath, mode) => createWriter(port, temporaryPath, mode),
     append(path, bytes) {
       const kept = new Uint8Array(bytes);
