@@ -248,8 +248,11 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
 
   async function submit(): Promise<End> {
     await inTurn(node, async () => {
+      // Nobody changes a source under a build: what still reads it would have to come back.
+      if (sourcesOf(node).has(sourcePath)) return;
       await host.disk.makeDirectory("/work");
       await host.disk.writeAtomic(sourcePath, source, { mode: 0o644, sync: false });
+      sourcesOf(node).add(sourcePath);
     });
     store.adopt(digestOf(source), sourcePath);
     store.adopt(digestOf(toolBytes), toolPath);
@@ -292,6 +295,14 @@ function begin(node: SimNode, label: string, order: Order, watcher: Watcher): Jo
 }
 
 const turns = new WeakMap<SimNode, Promise<void>>();
+/** Written in this life of the node: of what was written before, a crash may have left less. */
+const sources = new WeakMap<SimNode, Set<string>>();
+
+function sourcesOf(node: SimNode): Set<string> {
+  const known = sources.get(node) ?? new Set();
+  sources.set(node, known);
+  return known;
+}
 
 /** Sources are written one after the other: what is submitted first is first in the queue as well. */
 function inTurn(node: SimNode, write: () => Promise<void>): Promise<void> {
