@@ -53,8 +53,12 @@ export function peersKnown(node: OpenNode, count: number): Promise<void> {
   return until(`${count} peers`, () => node.directory.peers().length >= count);
 }
 
-/** Takes one of the node's slots; the call that comes back gives it free. */
-export function holdSlot(node: OpenNode): () => void {
+/**
+ * Takes one of the node's slots; the call that comes back gives it free. Waits for one: the last
+ * tasks may be done elsewhere while a backup of theirs still ends here.
+ */
+export async function holdSlot(node: OpenNode): Promise<() => void> {
+  await until("a free slot", () => node.slots.busy < node.slots.count);
   const slot = node.slots.tryTake();
   if (slot === undefined) throw new Error("no slot is free");
   return slot;

@@ -34,7 +34,7 @@ export const steal: Bench = {
     let echo: Echo | undefined;
     try {
       node = await openOwner(world, "owner", 1, signal);
-      const free = holdSlot(node);
+      const free = await holdSlot(node);
       const noOp = await createNoOps(node);
       const thief = await world.start({ invite: inviteOf(node), slots: 1 });
       await peersKnown(node, 1);

@@ -63,7 +63,7 @@ async function measure(
     for (const { rates, ran } of [shared, stolen]) {
       signal.throwIfAborted();
       const tasks = Array.from({ length: tasksPerBatch }, () => make(++made));
-      const free = rates === stolen.rates ? holdSlot(node) : () => {};
+      const free = rates === stolen.rates ? await holdSlot(node) : () => {};
       const [ownMs, thievesMs] = [cpuMs([process.pid]), cpuMs(pids)];
       const startMs = performance.now();
       const outcomes = await Promise.all(tasks.map((task) => node.owner.submit(task, signal)));

@@ -80,7 +80,7 @@ async function measure(fault: Fault, { runs, say, signal }: BenchOptions): Promi
   let node: OpenNode | undefined;
   try {
     node = await openOwner(world, "owner", 1, signal);
-    holdSlot(node);
+    await holdSlot(node);
     const starts = watchStarts();
     const reasons = new Map<string, number>();
     const requeued: number[] = [];

@@ -77,7 +77,7 @@ async function measure(
     const startMs = performance.now();
     for (let wave = 0; made < (total * tenth) / tenths; wave += 1) {
       signal.throwIfAborted();
-      const free = wave % 2 === 1 ? holdSlot(node) : () => {};
+      const free = wave % 2 === 1 ? await holdSlot(node) : () => {};
       const tasks = Array.from({ length: waveTasks }, () => ({
         ...make(++made % actions),
         fresh: true,
