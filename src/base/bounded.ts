@@ -7,8 +7,8 @@ export interface RecentMap<K, V> {
   set(key: K, value: V): void;
   delete(key: K): boolean;
   clear(): void;
-  /** Oldest first. */
-  entries(): Iterable<readonly [K, V]>;
+  /** Oldest first; a copy, for whatever is looked up meanwhile moves to the end. */
+  entries(): readonly (readonly [K, V])[];
 }
 
 export function createRecentMap<K, V>(maxEntries: number): RecentMap<K, V> {
@@ -35,6 +35,6 @@ export function createRecentMap<K, V>(maxEntries: number): RecentMap<K, V> {
     },
     delete: (key) => entries.delete(key),
     clear: () => entries.clear(),
-    entries: () => entries,
+    entries: () => [...entries],
   };
 }

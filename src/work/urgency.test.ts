@@ -59,3 +59,17 @@ test("a chain of thousands is added up", () => {
   for (let link = 0; link < 5000; link += 1) note(`${link}`, [`/${link - 1}`], [`/${link}`]);
   expect(of("0")).toBe(0);
 });
+
+test("whatever reads whatever, each edge is told once", () => {
+  const { note, urgency } = setUp({});
+  for (let link = 0; link < 200; link += 1) note(`${link}`, [`/${link - 1}`], [`/${link}`]);
+  expect([...urgency.edges()]).toHaveLength(199);
+  note("0", ["/199"], []);
+  let told = 0;
+  // Cut off, lest a fault runs for ever.
+  for (const _edge of urgency.edges()) {
+    told += 1;
+    if (told > 1000) break;
+  }
+  expect(told).toBe(200);
+});
