@@ -43,7 +43,7 @@ export async function openCompileDoor(node: OpenNode, history: History): Promise
   });
   return createCompileDoor(
     {
-      ...{ course, clock, disk, store, exchange, random, emit, view, encodeAction },
+      ...{ course, clock, disk, store, exchange, emit, view, encodeAction },
       ...createPlanners(node, view, { scratch, rustFolder }),
       peersPresent: () => directory.peers().length > 0,
       slotFree: () => slots.busy < slots.count && owner.load().queued === 0,

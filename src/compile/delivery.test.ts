@@ -11,7 +11,6 @@ import type { Exchange } from "../blob/exchange.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
-import { createRandom } from "../host/random.ts";
 import { createDelivery, type Delivery } from "./delivery.ts";
 import type { ActionPlan } from "./plan.ts";
 
@@ -55,7 +54,6 @@ function deliver(fetch: Exchange["fetch"] = async () => {}): Delivery {
   const deps = {
     disk: createDisk(),
     store,
-    random: createRandom(),
     exchange: { fetch },
   };
   return createDelivery(deps, plan, 0o022, link, never);

@@ -18,7 +18,6 @@ import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
 import type { Clock, Disk } from "../host/host.ts";
 import { generateIdentity, type Identity } from "../host/network-identity.ts";
-import { createRandom } from "../host/random.ts";
 import { createSigning } from "../host/signing.ts";
 import { createDurations } from "../work/durations.ts";
 import { createOwner, type OwnerParts } from "../work/owner.ts";
@@ -109,7 +108,6 @@ export async function createDoorWorld(
   const { data, identity } = home;
   const disk = createDisk();
   const clock = createClock();
-  const random = createRandom();
   const events = createEvents();
   const { emit } = events;
   const self = identity.peerId;
@@ -170,7 +168,7 @@ export async function createDoorWorld(
   });
   const door = createCompileDoor(
     {
-      ...{ course, clock, disk, store, exchange, random, emit, view, encodeAction },
+      ...{ course, clock, disk, store, exchange, emit, view, encodeAction },
       plannerFor: plannersOf(parts),
       peersPresent: () => made.peersPresent,
       slotFree: () => made.slotFree ?? slots.busy < slots.count,

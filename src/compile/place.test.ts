@@ -16,7 +16,6 @@ import { digestOf, emptyDigest } from "../base/digest.ts";
 import { type BlobStore, createBlobStore } from "../blob/store.ts";
 import { createClock } from "../host/clock.ts";
 import { createDisk } from "../host/disk.ts";
-import { createRandom } from "../host/random.ts";
 import { placeOutputs, whyNotPlaceable } from "./place.ts";
 
 const never = new AbortController().signal;
@@ -34,7 +33,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
   rmSync(data, { recursive: true, force: true });
 });
-const deps = () => ({ disk, store, random: createRandom() });
+const deps = () => ({ disk, store });
 const blob = async (name: string, text: string, executable = false) => ({
   path: join(folder, name),
   digest: await store.put(utf8(text)),
@@ -68,6 +67,23 @@ test("a placing that is called off leaves nothing behind", async () => {
   const placing = placeOutputs(deps(), [await blob("a", "new")], 0o022, stop.signal);
   await expect(placing).rejects.toThrow("enough");
   expect(readdirSync(folder)).toEqual([]);
+});
+
+test("files on their way are among those that the disk tells of, for a killed node leaves them", async () => {
+  const told: string[] = [];
+  const telling = createDisk((prefix) => void told.push(prefix));
+  const ways: string[] = [];
+  const watched: Pick<BlobStore, "copyTo"> = {
+    copyTo(digest, to, mode) {
+      expect(told.some((prefix) => to.startsWith(prefix))).toBe(true);
+      ways.push(to);
+      return store.copyTo(digest, to, mode);
+    },
+  };
+  const outputs = [await blob("a", "new"), await blob("b", "new")];
+  await placeOutputs({ ...deps(), disk: telling, store: watched }, outputs, 0o022, never);
+  expect(ways).toHaveLength(2);
+  expect(readdirSync(folder)).toEqual(["a", "b"]);
 });
 
 test("a rename that fails half-way leaves no temporary file behind", async () => {

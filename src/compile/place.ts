@@ -2,18 +2,19 @@
  * Puts a peer's outputs where the compiler would have written them: each of them whole, and all of
  * them or none unless the file system changes its mind half-way.
  */
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import type { OutputBlob } from "../action/action.ts";
 import { type Digest, emptyDigest } from "../base/digest.ts";
 import { MeshError } from "../base/errors.ts";
 import type { BlobStore } from "../blob/store.ts";
-import { temporaryPrefix } from "../host/disk.ts";
-import type { Disk, Random } from "../host/host.ts";
+import type { Disk } from "../host/host.ts";
 
 export interface PlaceDeps {
-  readonly disk: Pick<Disk, "statNow" | "statFollowNow" | "writeAtomic" | "rename" | "remove">;
+  readonly disk: Pick<
+    Disk,
+    "statNow" | "statFollowNow" | "writeAtomic" | "temporaryNear" | "rename" | "remove"
+  >;
   readonly store: Pick<BlobStore, "copyTo">;
-  readonly random: Random;
 }
 
 /**
@@ -48,7 +49,7 @@ export function whyNotPlaceable(
  * temporary file stays behind.
  */
 export async function placeOutputs(
-  { disk, store, random }: PlaceDeps,
+  { disk, store }: PlaceDeps,
   outputs: readonly OutputBlob[],
   umask: number,
   signal: AbortSignal,
@@ -61,12 +62,11 @@ export async function placeOutputs(
     refuseUnlessPlaceable(disk, outputs);
     return put({ disk, store }, only.digest, only.path, modeOf(only, umask));
   }
-  const tag = Buffer.from(random.bytes(6)).toString("hex");
-  const placings = outputs.map((output, index) => ({
+  const placings = outputs.map((output) => ({
     path: output.path,
     digest: output.digest,
     mode: modeOf(output, umask),
-    temporary: join(dirname(output.path), `${temporaryPrefix}${tag}-${index}`),
+    temporary: disk.temporaryNear(output.path),
   }));
   try {
     const copies = await Promise.allSettled(
