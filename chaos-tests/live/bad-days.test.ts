@@ -205,6 +205,7 @@ test.skipIf(!canBuild)(
     expect(await leftovers(many)).not.toEqual([]);
     await end(await world.start({ dataDir: node.dataDir, name: "killed" }));
     expect(await leftovers(many)).toEqual([]);
+    expect(await leftovers(node.dataDir)).toEqual([]);
     const why = await world.mesh(node, ["why", "u1.c"], { cwd: many });
     expect(why).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("u1.c") });
   },

@@ -66,7 +66,10 @@ const call = {
   rm: promisify(fs.rm),
 };
 
-/** The machine's disk. `onTemporary` is told how the paths of unfinished files begin, before there are any. */
+/**
+ * The machine's disk. `onTemporary` is told how the paths of unfinished files begin, before there
+ * are any: with a name that `ownTemporaryPrefix` matches.
+ */
 export function createDisk(onTemporary: (pathPrefix: string) => void = () => {}): Disk {
   const turns = createTurns(openMax);
   const temporaryNear = createTemporaryNames(onTemporary);
@@ -266,6 +269,9 @@ function byName(left: DirectoryEntry, right: DirectoryEntry): number {
   if (left.name === right.name) return 0;
   return left.name < right.name ? -1 : 1;
 }
+
+/** How all temporary names of one process begin, and those of no other. */
+export const ownTemporaryPrefix: RegExp = /^\.mesh-tmp-\d+-[0-9a-f]{12}-$/;
 
 /** Unique among all processes: a process id is used again, a random half is not. */
 function createTemporaryNames(onPrefix: (pathPrefix: string) => void): (path: string) => string {

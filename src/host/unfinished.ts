@@ -1,6 +1,6 @@
 /**
  * Remembers where a process may leave files unfinished, so that the next one of the same data
- * directory can remove them after a kill -9: outputs lie in users' folders, and nobody else would.
+ * directory can remove them after a kill -9: most lie in users' folders, and nobody else would.
  *
  * One JSON string a line: how the paths of the files begin. A line is written before the first such
  * file is made; it is not synced, for after a power failure a stray file is the least of worries.
@@ -8,6 +8,7 @@
 import { appendFileSync } from "node:fs";
 import { basename, dirname, join, sep } from "node:path";
 import { textOf } from "../base/bytes.ts";
+import { ownTemporaryPrefix } from "./disk.ts";
 import type { Disk } from "./host.ts";
 
 export interface Unfinished {
@@ -21,20 +22,18 @@ export interface Unfinished {
 
 type Sweeper = Pick<Disk, "read" | "list" | "remove">;
 
-/** The names that the disk gives to what is not finished; nothing else is removed. */
-const namePattern = /^\.mesh-tmp-\d+-[0-9a-f]{12}-$/;
-
 /** A build has fewer folders; beyond, they are noted again. */
 const notedMax = 50_000;
 
 /** The notes lie at `path`; what is unfinished below the folder `except`, others see to. */
 export function createUnfinished(path: string, except: string): Unfinished {
   const noted = new Set<string>();
+  const exceptPrefix = except + sep;
   let isOpen = false;
 
   return {
     note(prefix) {
-      if (!isOpen || noted.has(prefix) || prefix.startsWith(except + sep)) return;
+      if (!isOpen || noted.has(prefix) || prefix.startsWith(exceptPrefix)) return;
       if (noted.size >= notedMax) noted.clear();
       noted.add(prefix);
       try {
@@ -74,7 +73,8 @@ function prefixesIn(text: string): readonly string[] {
 async function sweep(disk: Sweeper, prefix: string): Promise<void> {
   const folder = dirname(prefix);
   const name = basename(prefix);
-  if (!namePattern.test(name)) return;
+  // Notes may be damaged: nothing else is removed.
+  if (!ownTemporaryPrefix.test(name)) return;
   const entries = await disk.list(folder).catch(() => undefined);
   for (const entry of entries ?? []) {
     if (entry.kind !== "file" || !entry.name.startsWith(name)) continue;

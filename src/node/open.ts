@@ -98,7 +98,7 @@ const hourMs = 3_600_000;
  */
 export async function openNode(options: OpenOptions, signal: AbortSignal): Promise<OpenNode> {
   const paths = nodePaths(options.dataDir);
-  const unfinished = createUnfinished(paths.unfinished, paths.dataDir);
+  const unfinished = createUnfinished(paths.unfinished, paths.tmp);
   const disk = createDisk(unfinished.note);
   const clock = createClock();
   const invite =

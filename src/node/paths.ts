@@ -26,7 +26,7 @@ export interface NodePaths {
   readonly results: string;
   /** Durations of tasks, and what comes behind what. */
   readonly learned: string;
-  /** Where this node may leave files unfinished in users' folders. */
+  /** Where this node may leave files unfinished, in users' folders above all. */
   readonly unfinished: string;
   readonly quarantine: string;
   readonly tmp: string;
