@@ -7,8 +7,9 @@ import { messageOf } from "../../src/base/errors.ts";
 import { type Checkers, createCheckers } from "./checkers.ts";
 import type { FaultKind } from "./fault-kinds.ts";
 import { createTorment, type Torment } from "./faults.ts";
-import { createLoad, drawPlan, hostsMax, type Load, type Plan, wordCallMs } from "./load.ts";
+import { createLoad, type Load, wordCallMs } from "./load.ts";
 import { createMesh, type SimMesh } from "./mesh.ts";
+import { drawPlan, hostsMax, type Plan } from "./plan.ts";
 import { toolBytes } from "./tool.ts";
 import { createWorkload, type Job } from "./workload.ts";
 
