@@ -28,22 +28,25 @@ interface Range {
   readonly max?: number;
 }
 
-function range({ min = 0, max = Number.MAX_SAFE_INTEGER }: Range): string {
-  return max === Number.MAX_SAFE_INTEGER ? `from ${min} on` : `from ${min} to ${max}`;
-}
-
-function isIn(value: number, { min = 0, max = Number.MAX_SAFE_INTEGER }: Range): boolean {
-  return value >= min && value <= max;
-}
-
 /** A whole number from an option; ends the process if it is none or out of range. */
 export function wholeNumber(name: string, text: string, within: Range = {}): number {
-  if (/^\d{1,16}$/.test(text) && isIn(Number(text), within)) return Number(text);
-  return refuse(`--${name} takes a whole number ${range(within)}, not ${JSON.stringify(text)}`);
+  return numberOf(name, text, "a whole number", /^\d{1,16}$/, within);
 }
 
 /** The same for a number that may have decimals. */
 export function decimalNumber(name: string, text: string, within: Range = {}): number {
-  if (/^\d{1,16}(\.\d{1,6})?$/.test(text) && isIn(Number(text), within)) return Number(text);
-  return refuse(`--${name} takes a number ${range(within)}, not ${JSON.stringify(text)}`);
+  return numberOf(name, text, "a number", /^\d{1,16}(\.\d{1,6})?$/, within);
+}
+
+function numberOf(
+  name: string,
+  text: string,
+  what: string,
+  shape: RegExp,
+  { min = 0, max = Number.MAX_SAFE_INTEGER }: Range,
+): number {
+  const value = Number(text);
+  if (shape.test(text) && value >= min && value <= max) return value;
+  const range = max === Number.MAX_SAFE_INTEGER ? `from ${min} on` : `from ${min} to ${max}`;
+  return refuse(`--${name} takes ${what} ${range}, not ${JSON.stringify(text)}`);
 }
